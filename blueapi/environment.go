@@ -1,0 +1,14 @@
+package blueapi
+
+// Environment is one life of the server's worker: its plans, devices and
+// tasks. The server makes a new one, with a new id, at every start and every
+// reload; tasks do not survive it.
+type Environment struct {
+	// ID changes with every start of the server and every reload.
+	ID string `json:"environment_id"`
+	// Initialized is false while the worker starts, and when loading failed.
+	Initialized bool `json:"initialized"`
+	// ErrorMessage says why loading failed. A server that lost its broker at
+	// start reports that here and still runs plans.
+	ErrorMessage *string `json:"error_message"`
+}

@@ -1,0 +1,3 @@
+module github.com/adamant-go/adamant
+
+go 1.26
