@@ -1,0 +1,51 @@
+package retry
+
+import (
+	"context"
+	"time"
+)
+
+// Trace observes calls, as net/http/httptrace observes requests. Any function
+// may be nil. They are called from the goroutine of the attempt, never under a
+// lock, and may be called concurrently; ctx is the call's.
+type Trace struct {
+	// Attempting is called as an attempt begins.
+	Attempting func(ctx context.Context, a AttemptInfo)
+	// Attempted is called as an attempt has ended.
+	Attempted func(ctx context.Context, a AttemptInfo, r Record)
+	// Waiting is called when a call begins to wait.
+	Waiting func(ctx context.Context, w WaitInfo)
+	// Ended is called once as a call ends, unless it succeeded at its first
+	// attempt without waiting. err is nil or an [*Error].
+	Ended func(ctx context.Context, e EndInfo)
+}
+
+// AttemptInfo says which attempt of which call.
+type AttemptInfo struct {
+	Op     string
+	CallID string
+	// Number of Of attempts; Of is 0 if they are not counted.
+	Number, Of int
+	Copy       bool
+}
+
+// WaitInfo says why a call waits.
+type WaitInfo struct {
+	AttemptInfo // the attempt that it waits to make
+	// Since is when the call began.
+	Since time.Time
+	// Delay is how long it will wait if it is a backoff; zero means that it
+	// waits at the gate until the destination answers.
+	Delay time.Duration
+	// Err is why the attempt before failed; nil before the first.
+	Err error
+}
+
+// EndInfo says how a call ended.
+type EndInfo struct {
+	Op       string
+	CallID   string
+	Attempts int
+	Took     time.Duration
+	Err      error
+}
