@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+
+	"github.com/adamant-go/adamant/blueapi"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) plansCommand() *cobra.Command {
+	f := compact
+	cmd := &cobra.Command{
+		Use:   "plans [OPTIONS] [NAME]",
+		Short: "List the plans that the server can run, or show one",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := atMost(cmd, args, 1); err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				return a.listPlans(cmd.Context(), f)
+			}
+			return a.showPlan(cmd.Context(), args[0], f)
+		},
+	}
+	addOwnFormat(cmd.Flags(), &f)
+	return cmd
+}
+
+func (a *app) controllerPlans(f *format) *cobra.Command {
+	return &cobra.Command{
+		Use:   "plans [OPTIONS]",
+		Short: "List the plans that the server can run",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := atMost(cmd, args, 0); err != nil {
+				return err
+			}
+			return a.listPlans(cmd.Context(), *f)
+		},
+	}
+}
+
+func (a *app) listPlans(ctx context.Context, f format) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	plans, err := c.Plans(ctx)
+	if err != nil {
+		return endOfCall(a.ui.voice, "", err)
+	}
+	text, err := f.plans(plans)
+	if err != nil {
+		return err
+	}
+	return a.ui.result(text)
+}
+
+func (a *app) showPlan(ctx context.Context, name string, f format) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	plan, err := c.Plan(ctx, name)
+	if err != nil {
+		return endOfCall(a.ui.voice, "plan "+name, err)
+	}
+	if f == jsonText {
+		dict, err := planDict(plan)
+		if err != nil {
+			return err
+		}
+		return a.ui.result(dumps(dict, 0) + "\n")
+	}
+	text, err := f.plans([]blueapi.Plan{plan})
+	if err != nil {
+		return err
+	}
+	return a.ui.result(text)
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/adamant-go/adamant/blueapi"
+	"github.com/spf13/cobra"
+)
+
+// runOptions are the options of both run commands.
+type runOptions struct {
+	session string
+	ground  ground
+	follow  follow
+	timeout float         // accepted and, as in blueapi, not used
+	wait    time.Duration // how long to keep trying; 0 is as long as usual
+}
+
+// ground is whether a run is waited for.
+type ground int
+
+const (
+	unsaidGround ground = iota // foreground
+	foreground
+	background
+)
+
+// follow is the way in which a run is followed.
+type follow int
+
+const (
+	unsaidFollow follow = iota
+	byWebSocket
+	byStomp
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var o runOptions
+	f := compact
+	cmd := a.newRunCommand(&o, &f)
+	cmd.Long = `Run a plan, once, and wait for its end.
+
+The plan is never started a second time. If the server cannot be reached, is
+busy or is lost on the way, the exit status says what became of the run.`
+	cmd.Example = statusTable
+	flags := cmd.Flags()
+	rename(flags, "instrument-session", "INSTRUMENT_SESSION", "BLUEAPI_CONTROLLER_RUN_INSTRUMENT_SESSION")
+	addToggle(flags, &toggle[ground]{target: &o.ground, on: background}, "bg", "",
+		"print the task's id when the plan has started, and do not wait")
+	flags.Var((*duration)(&o.wait), "wait", "keep trying for so long if the server does not answer")
+	addOwnFormat(flags, &f)
+	return cmd
+}
+
+func (a *app) controllerRun() *cobra.Command {
+	var o runOptions
+	f := compact // blueapi has one format for it
+	cmd := a.newRunCommand(&o, &f)
+	flags := cmd.Flags()
+	addToggle(flags, &toggle[ground]{target: &o.ground, on: foreground, parse: either(foreground, background)},
+		"foreground", "", "wait for the end of the plan (the default)", "fg")
+	addToggle(flags, &toggle[ground]{target: &o.ground, on: background}, "background", "",
+		"print the task's id when the plan has started, and do not wait", "bg")
+	addToggle(flags, &toggle[follow]{target: &o.follow, on: byWebSocket, parse: either(byWebSocket, byStomp)},
+		"ws", "", "accepted; the run is followed by asking for its state")
+	addToggle(flags, &toggle[follow]{target: &o.follow, on: byStomp}, "stomp", "",
+		"accepted if a broker is configured; the run is followed by asking for its state")
+	flags.VarP(&o.timeout, "timeout", "t", "accepted, and not used: blueapi does not use it either")
+	return cmd
+}
+
+func (a *app) newRunCommand(o *runOptions, f *format) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run [OPTIONS] NAME [PARAMETERS]",
+		Short: "Run a plan with parameters",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request, err := runRequest(cmd, args, o)
+			if err != nil {
+				return err
+			}
+			return a.run(cmd.Context(), request, *o, *f)
+		},
+	}
+	cmd.Flags().StringVarP(&o.session, "instrument-session", "i", "", "whose data it is, such as cm12345-1 (required)")
+	return cmd
+}
+
+// runRequest checks the arguments in click's order, so that the first mistake
+// of several is the one that blueapi reports.
+func runRequest(cmd *cobra.Command, args []string, o *runOptions) (r blueapi.TaskRequest, err error) {
+	if len(args) == 0 {
+		return r, usageError{cmd, "Missing argument 'NAME'."}
+	}
+	r.Name, r.Params = args[0], json.RawMessage("{}")
+	if len(args) > 1 {
+		if r.Params, err = parameters(args[1]); err != nil {
+			return r, usageError{cmd, fmt.Sprintf("Invalid value for '[PARAMETERS]': %v", err)}
+		}
+	}
+	if !cmd.Flags().Changed("instrument-session") {
+		return r, usageError{cmd, "Missing option '-i' / '--instrument-session'."}
+	}
+	r.InstrumentSession = o.session
+	return r, atMost(cmd, args, 2)
+}
+
+// parameters reads the JSON object that a plan's parameters are given as.
+func parameters(text string) (json.RawMessage, error) {
+	v, err := parsePython(json.RawMessage(text))
+	if err == nil && !json.Valid([]byte(text)) { // more than one value, or none
+		err = json.Unmarshal([]byte(text), new(any))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("Parameters are not valid JSON: %w", err) //nolint:staticcheck // click's words follow a colon
+	}
+	if _, ok := v.(pyDict); !ok {
+		return nil, errNotObject
+	}
+	return json.RawMessage(text), nil
+}
+
+// run runs a plan and ends with what became of it.
+func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions, f format) error {
+	if err := a.checkFollow(o); err != nil {
+		return err
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+
+	r, result, err := c.Start(ctx, request)
+	if err != nil || o.ground == background && result.Word == 0 {
+		if err == nil {
+			return a.ui.result(startedText(r.TaskID(), f))
+		}
+		return endOfRun(a.ui.voice, f, request.Name, result, err)
+	}
+	result, err = r.Wait(ctx)
+	if result.TaskID == "" {
+		result.TaskID = r.TaskID()
+	}
+	return endOfRun(a.ui.voice, f, request.Name, result, err)
+}
+
+func startedText(task string, f format) string {
+	if f == jsonText {
+		return dumps(pyDict{{"task_id", task}}, 0) + "\n"
+	}
+	return task + "\n"
+}
+
+// checkFollow refuses what blueapi refuses, and says what is done instead of
+// what it would do.
+func (a *app) checkFollow(o runOptions) error {
+	if o.ground == background || o.follow == unsaidFollow {
+		return nil
+	}
+	if o.follow == byWebSocket {
+		a.ui.note("--ws: following by asking for the plan's state; " +
+			"the server aborts a plan whose web socket is lost")
+		return nil
+	}
+	c, err := a.config()
+	if err != nil {
+		return err
+	}
+	if !c.Stomp.Enabled {
+		return errNoBroker
+	}
+	return nil
+}
+
+var (
+	errNotObject = errors.New("Parameters must be a JSON object with string keys")
+	errNoBroker  = errors.New("Stomp configuration required to run plans is missing or disabled")
+)

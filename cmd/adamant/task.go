@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/adamant-go/adamant/blueapi"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) taskCommand() *cobra.Command {
+	f := compact
+	cmd := &cobra.Command{
+		Use:   "task [OPTIONS] ID",
+		Short: "Show what the server knows of a task",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{cmd, "Missing argument 'ID'."}
+			}
+			if err := atMost(cmd, args, 1); err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			task, err := c.Task(cmd.Context(), args[0])
+			if err != nil {
+				return endOfCall(a.ui.voice, "task "+args[0], err)
+			}
+			text, err := f.task(task)
+			if err != nil {
+				return err
+			}
+			return a.ui.result(text)
+		},
+	}
+	addOwnFormat(cmd.Flags(), &f)
+	return cmd
+}
+
+// task shows one task.
+func (f format) task(t blueapi.Task) (string, error) {
+	params, err := parsePython(t.Request.Params)
+	if err != nil {
+		return "", err
+	}
+	metadata, err := parsePython(t.Request.Metadata)
+	if err != nil {
+		return "", err
+	}
+	outcome, err := outcomeDict(t.Outcome)
+	if err != nil {
+		return "", err
+	}
+	if f == jsonText {
+		return dumps(pyDict{
+			{"task_id", t.ID},
+			{"task", pyDict{{"name", t.Request.Name}, {"params", params}, {"metadata", metadata}}},
+			{"request_id", pyText(t.RequestID)},
+			{"is_complete", t.IsComplete},
+			{"is_pending", t.IsPending},
+			{"errors", pyTexts(t.Errors)},
+			{"outcome", outcome},
+		}, 0) + "\n", nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s %s\n", t.ID, t.Request.Name, taskState(t))
+	if t.Outcome != nil {
+		text, err := outcomeText(*t.Outcome)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(indentText(text, "    "))
+	}
+	if f == full {
+		fmt.Fprintf(&b, "    Parameters\n%s\n", indentText(dumps(params, 2), "        "))
+		fmt.Fprintf(&b, "    Metadata\n%s\n", indentText(dumps(metadata, 2), "        "))
+		for _, text := range t.Errors {
+			fmt.Fprintf(&b, "    Error\n%s\n", indentText(strings.TrimFunc(text, isPySpace), "        "))
+		}
+	}
+	return b.String(), nil
+}
+
+// taskState says how far a task is. A paused one counts as complete on the
+// server.
+func taskState(t blueapi.Task) string {
+	switch {
+	case t.IsPending:
+		return "pending"
+	case t.IsComplete:
+		return "complete"
+	default:
+		return "running"
+	}
+}
