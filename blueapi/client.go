@@ -1,167 +1,119 @@
 // Package blueapi is a client of the blueapi server, which runs bluesky plans
-// for a beamline. Most programs want Client.Run.
+// for a beamline, that keeps working while the network does not.
+//
+// Most programs want [Client.Run]: it runs a plan at most once, waits for its
+// end through outages, and says what became of it in one of three words: [Done],
+// [NotStarted], or [Unknown].
+//
+//	c := &blueapi.Client{URL: "http://i22-blueapi.diamond.ac.uk"}
+//	result, err := c.Run(ctx, blueapi.TaskRequest{Name: "count", InstrumentSession: "cm12345-1"})
+//
+// Every call makes up to five attempts over at least two seconds where that is
+// safe; errors of the network are [*retry.Error], which lists them, and refusals
+// of the server are [*Error].
+//
+// A Client retries by itself. Do not put a retrying RoundTripper under it.
 package blueapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/adamant-go/adamant/retry"
+	"github.com/adamant-go/adamant/retryhttp"
 )
 
-// Client talks to one blueapi server.
+// DefaultURL is where a server is expected if a Client does not say (blueapi's
+// own default).
+const DefaultURL = "http://localhost:8000"
+
+// idleTimeout is shorter than the five seconds after which uvicorn, blueapi's
+// web server, closes an idle connection, so that none is used while it closes.
+const idleTimeout = 4 * time.Second
+
+// Client talks to one blueapi server. Its zero value talks to DefaultURL. A
+// Client may be used concurrently; it must not be copied, nor its fields changed,
+// once in use. Its callers share what is known of the server: make one.
 type Client struct {
-	// URL is the server's base, http://localhost:8000 if empty. A path is kept.
+	// URL is the server's base; empty means DefaultURL. A path in it is kept.
 	URL string
-	// Transport gives dial and TLS settings; nil means the defaults.
+	// Transport gives settings of connections, such as proxy, TLS and dialling;
+	// nil means net/http's defaults. It is cloned.
 	Transport *http.Transport
+	// Gate is shared with other clients of the same server; nil means the
+	// client's own.
+	Gate *retry.Gate
+	// Wait makes calls wait this long for a server that is away, instead of
+	// the two to three seconds of five attempts.
+	Wait time.Duration
+	// Trace observes the calls and their attempts; nil means nobody does.
+	Trace *retry.Trace
+	// RunTrace observes runs; nil means nobody does.
+	RunTrace *RunTrace
+	// Token returns the bearer token for an attempt, or "" for none. It is
+	// called for each attempt. nil means none.
+	Token func(ctx context.Context) (string, error)
+	// Header may add headers to an attempt, such as traceparent; without one
+	// of these, a random one is written. nil adds none.
+	Header func(ctx context.Context, h http.Header)
+	// Journal keeps what runs have done, for the case that this program dies;
+	// nil keeps nothing.
+	Journal Journal
+
+	once    sync.Once
+	wire    retryhttp.Wire
+	gate    *retry.Gate
+	base    *url.URL
+	baseErr error
+	paths   atomic.Int32 // a pathStyle
+	version atomic.Pointer[Version]
 }
 
-// Error is an answer of the server that was not a success.
-type Error struct {
-	Op     string // such as "GET /plans/{name}"
-	Status int
-	Detail string         // the server's own words
-	Fields []InvalidField // of a 422
-	Body   []byte
+// Version is what a server says it is, in the headers of its answers.
+type Version struct {
+	// Server is the version of blueapi, such as 1.21.1; empty if the server
+	// is too old to say.
+	Server string
+	// API is the version of its REST API, such as 1.5.0.
+	API string
 }
 
-// InvalidField is one complaint of a 422 answer.
-type InvalidField struct {
-	Loc   []any           `json:"loc"`
-	Msg   string          `json:"msg"`
-	Type  string          `json:"type"`
-	Input json.RawMessage `json:"input"`
-}
+// pathStyle is which of the two forms of its paths a server knows.
+type pathStyle = int32
 
-func (e *Error) Error() string { return fmt.Sprintf("%s: status %d: %s", e.Op, e.Status, e.Detail) }
+const (
+	pathsUnknown   pathStyle = iota // try the versioned form
+	pathsVersioned                  // /api/v1/plans
+	pathsBare                       // /plans, of servers before 1.17
+)
 
-func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
-	base := c.URL
-	if base == "" {
-		base = "http://localhost:8000"
-	}
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(base, "/")+path, body)
-	if err != nil {
-		return err
-	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	hc := &http.Client{}
+func (c *Client) setUp() {
 	if c.Transport != nil {
-		hc.Transport = c.Transport
+		c.wire.Base = c.Transport
 	}
-	resp, err := hc.Do(req)
-	if err != nil {
-		return err
+	c.wire.IdleTimeout = idleTimeout
+	c.gate = c.Gate
+	if c.gate == nil {
+		c.gate = new(retry.Gate)
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
+	c.base, c.baseErr = parseURL(c.URL)
+}
+
+// Version returns what the server said it is, once it has answered; the zero
+// Version before.
+func (c *Client) Version() Version {
+	if v := c.version.Load(); v != nil {
+		return *v
 	}
-	if resp.StatusCode/100 != 2 {
-		e := &Error{Op: method + " " + path, Status: resp.StatusCode, Body: b}
-		var d struct{ Detail json.RawMessage }
-		if json.Unmarshal(b, &d) == nil && json.Unmarshal(d.Detail, &e.Detail) != nil {
-			_ = json.Unmarshal(d.Detail, &e.Fields)
-		}
-		return e
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(b, out)
+	return Version{}
 }
 
-// Environment reads the server's environment.
-func (c *Client) Environment(ctx context.Context) (e Environment, err error) {
-	return e, c.do(ctx, "GET", "/api/v1/environment", nil, &e)
+// Close lets go of idle connections. The client may be used again.
+func (c *Client) Close() {
+	c.once.Do(c.setUp)
+	c.wire.CloseIdleConnections()
 }
-
-// Plans lists the plans.
-func (c *Client) Plans(ctx context.Context) ([]Plan, error) {
-	var v struct{ Plans []Plan }
-	err := c.do(ctx, "GET", "/api/v1/plans", nil, &v)
-	return v.Plans, err
-}
-
-// Plan reads one plan.
-func (c *Client) Plan(ctx context.Context, name string) (p Plan, err error) {
-	return p, c.do(ctx, "GET", "/api/v1/plans/"+url.PathEscape(name), nil, &p)
-}
-
-// Devices lists the devices.
-func (c *Client) Devices(ctx context.Context) ([]Device, error) {
-	var v struct{ Devices []Device }
-	err := c.do(ctx, "GET", "/api/v1/devices", nil, &v)
-	return v.Devices, err
-}
-
-// Device reads one device.
-func (c *Client) Device(ctx context.Context, name string) (d Device, err error) {
-	return d, c.do(ctx, "GET", "/api/v1/devices/"+url.PathEscape(name), nil, &d)
-}
-
-// Tasks lists tasks, all of them if status is empty.
-func (c *Client) Tasks(ctx context.Context, status TaskStatus) ([]Task, error) {
-	path := "/api/v1/tasks"
-	if status != "" {
-		path += "?task_status=" + url.QueryEscape(string(status))
-	}
-	var v struct{ Tasks []Task }
-	err := c.do(ctx, "GET", path, nil, &v)
-	return v.Tasks, err
-}
-
-// Task reads one task.
-func (c *Client) Task(ctx context.Context, id string) (t Task, err error) {
-	return t, c.do(ctx, "GET", "/api/v1/tasks/"+url.PathEscape(id), nil, &t)
-}
-
-// SubmitTask stores a task and returns its id. Nothing moves.
-func (c *Client) SubmitTask(ctx context.Context, r TaskRequest) (string, error) {
-	var v struct {
-		ID string `json:"task_id"`
-	}
-	err := c.do(ctx, "POST", "/api/v1/tasks", r, &v)
-	return v.ID, err
-}
-
-// DeleteTask removes a task that has not begun.
-func (c *Client) DeleteTask(ctx context.Context, id string) error {
-	return c.do(ctx, "DELETE", "/api/v1/tasks/"+url.PathEscape(id), nil, nil)
-}
-
-// WorkerTask returns the id of the task that the worker has or had last.
-func (c *Client) WorkerTask(ctx context.Context) (string, error) {
-	var v struct {
-		ID *string `json:"task_id"`
-	}
-	err := c.do(ctx, "GET", "/api/v1/worker/task", nil, &v)
-	if err != nil || v.ID == nil {
-		return "", err
-	}
-	return *v.ID, nil
-}
-
-// WorkerState reads what the worker is doing.
-func (c *Client) WorkerState(ctx context.Context) (s WorkerState, err error) {
-	return s, c.do(ctx, "GET", "/api/v1/worker/state", nil, &s)
-}
-
-// Close lets go of idle connections.
-func (c *Client) Close() {}

@@ -1,5 +1,10 @@
 package blueapi
 
+import (
+	"context"
+	"net/url"
+)
+
 // Device is a piece of hardware, or a part of one, that plans can use.
 type Device struct {
 	// Name may be dotted: stage.x is a part of stage.
@@ -11,4 +16,21 @@ type Device struct {
 type Protocol struct {
 	Name  string   `json:"name"`
 	Types []string `json:"types"`
+}
+
+// Devices lists the devices, in the server's order.
+func (c *Client) Devices(ctx context.Context) ([]Device, error) {
+	var answer struct {
+		Devices []Device `json:"devices"`
+	}
+	err := c.do(ctx, read("GET /devices", "/devices", 0), &answer)
+	return answer.Devices, err
+}
+
+// Device reads one device. The error is an [*Error] with status 404 if there is
+// none of that name.
+func (c *Client) Device(ctx context.Context, name string) (Device, error) {
+	var d Device
+	err := c.do(ctx, read("GET /devices/{name}", "/devices/"+url.PathEscape(name), 0), &d)
+	return d, err
 }

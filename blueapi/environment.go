@@ -1,5 +1,7 @@
 package blueapi
 
+import "context"
+
 // Environment is one life of the server's worker: its plans, devices and
 // tasks. The server makes a new one, with a new id, at every start and every
 // reload; tasks do not survive it.
@@ -11,4 +13,16 @@ type Environment struct {
 	// ErrorMessage says why loading failed. A server that lost its broker at
 	// start reports that here and still runs plans.
 	ErrorMessage *string `json:"error_message"`
+}
+
+// Environment reads the server's environment. It is answered from memory, even
+// while the worker is dead.
+func (c *Client) Environment(ctx context.Context) (Environment, error) {
+	return c.environment(ctx, 0)
+}
+
+func (c *Client) environment(ctx context.Context, patience patience) (Environment, error) {
+	var e Environment
+	err := c.do(ctx, read("GET /environment", "/environment", patience), &e)
+	return e, err
 }

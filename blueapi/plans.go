@@ -1,6 +1,10 @@
 package blueapi
 
-import "encoding/json"
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+)
 
 // Plan is an experiment procedure that the server can run.
 type Plan struct {
@@ -10,4 +14,21 @@ type Plan struct {
 	// Schema is the JSON schema of the parameters, byte for byte as sent: the
 	// order of its properties is the order of the plan's arguments.
 	Schema json.RawMessage `json:"schema"`
+}
+
+// Plans lists the plans, in the server's order.
+func (c *Client) Plans(ctx context.Context) ([]Plan, error) {
+	var answer struct {
+		Plans []Plan `json:"plans"`
+	}
+	err := c.do(ctx, read("GET /plans", "/plans", 0), &answer)
+	return answer.Plans, err
+}
+
+// Plan reads one plan. The error is an [*Error] with status 404 if there is none
+// of that name.
+func (c *Client) Plan(ctx context.Context, name string) (Plan, error) {
+	var p Plan
+	err := c.do(ctx, read("GET /plans/{name}", "/plans/"+url.PathEscape(name), 0), &p)
+	return p, err
 }

@@ -1,49 +1,287 @@
 package blueapi
 
-import "context"
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"time"
 
-// Word says in one word what became of a run.
-type Word int
-
-// The three honest words. The zero Word is none of them.
-const (
-	Done Word = iota + 1
-	NotStarted
-	Unknown
+	"github.com/adamant-go/adamant/retry"
 )
 
-// Result is what became of a run.
-type Result struct {
-	Word   Word
-	Reason Reason
-	TaskID string
-	// Outcome is how the plan ended; nil if Word is not Done, or none was recorded.
-	Outcome *Outcome
+const (
+	// maxTasks is how many tasks one run makes at most, one after another was
+	// withdrawn.
+	maxTasks = 5
+	// maxStarts is how often the start of one task is tried, if nothing was
+	// sent.
+	maxStarts = retry.DefaultAttempts
+	// runPatience is how long a run waits for a server that is away once the
+	// request to start the plan was sent: then giving up costs more than
+	// waiting.
+	runPatience = time.Minute
+	// lookPause is the least time between two looks at a task that has not
+	// begun.
+	lookPause = time.Second
+	// startLimit is how long the server itself waits for a plan to start (5 s),
+	// and a second more. Before that a task that has not begun may be about to.
+	startLimit = 6 * time.Second
+)
+
+// RunTrace observes runs. Any function may be nil; they are called from the
+// goroutine of the run.
+type RunTrace struct {
+	// Submitted: a task was stored.
+	Submitted func(taskID string)
+	// Starting: the request to start the task is about to be sent.
+	Starting func(taskID string)
+	// Looking: it is unclear whether the request arrived, because of err; the
+	// task is watched.
+	Looking func(taskID string, err error)
+	// Withdrawing: the task is being deleted so that it can never start.
+	Withdrawing func(taskID string, err error)
+	// Started: the server has taken the task.
+	Started func(taskID string)
+	// Watched: the task's record was read while the plan runs.
+	Watched func(t Task)
+	// Paused: the plan was paused by somebody.
+	Paused func(taskID string)
 }
 
-// Reason explains a Word.
-type Reason int
-
-// Run is one run of a plan that was started.
-type Run struct{ id string }
-
-// TaskID is the run's task on the server.
-func (r *Run) TaskID() string { return r.id }
-
-// Wait waits for the end of the plan.
-func (r *Run) Wait(ctx context.Context) (Result, error) { return Result{}, ctx.Err() }
-
-// Start starts a run of a plan and returns when it has started.
-func (c *Client) Start(ctx context.Context, req TaskRequest) (*Run, Result, error) {
-	id, err := c.SubmitTask(ctx, req)
-	return &Run{id}, Result{}, err
+// Run is a plan that was started. Its methods must not be called concurrently.
+type Run struct {
+	client *Client
+	id     string // of the run, for the journal
+	plan   string
+	task   string
+	env    string
+	// seen is the task's record, if it is known to be over already.
+	seen   *Task
+	paused bool
 }
 
-// Run runs a plan and waits for its end.
+// TaskID is the task that the server runs.
+func (r *Run) TaskID() string { return r.task }
+
+// Run runs a plan, at most once, and waits for its end. The Result's Word is
+// always set. The error is nil if the plan has ended, however it did; otherwise
+// it is a [*RunError] that says whether it is safe to run the plan again.
+//
+// Once the request to start the plan was sent, Run waits for a server that is
+// away for a minute, or Client.Wait if that is longer, each time that it is.
+// Cancelling ctx ends the waiting, not the plan.
 func (c *Client) Run(ctx context.Context, req TaskRequest) (Result, error) {
-	r, res, err := c.Start(ctx, req)
+	r, err := c.Start(ctx, req)
 	if err != nil {
-		return res, err
+		e, _ := errors.AsType[*RunError](err)
+		return e.Result, err
 	}
 	return r.Wait(ctx)
+}
+
+// Start starts a plan, at most once, and returns when the server has taken it.
+// The error is a [*RunError] as of Run.
+//
+// A task is put on the wire in at most one request to start it: the server may
+// run it twice otherwise (measured on 1.21.1). If it stays unclear whether that
+// request arrived, the task is deleted, which the server allows only before it
+// begins, and then a new one is made.
+func (c *Client) Start(ctx context.Context, req TaskRequest) (*Run, error) {
+	s := &starter{client: c, req: req, run: &Run{client: c, id: newRunID(), plan: req.Name}}
+	err := s.start(ctx)
+	if err == nil {
+		return s.run, nil
+	}
+	if e, ok := errors.AsType[*RunError](err); ok {
+		s.run.record(ctx, Entry{Step: StepEnded, Result: &e.Result})
+	}
+	return nil, err
+}
+
+func newRunID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// record writes to the journal, if there is one. It does so even if ctx has
+// ended, for what has happened has happened.
+func (r *Run) record(ctx context.Context, e Entry) error {
+	if r.client.Journal == nil {
+		return nil
+	}
+	e.RunID, e.At = r.id, time.Now()
+	if e.Step > StepIntent {
+		e.TaskID, e.EnvironmentID = r.task, r.env
+	}
+	return r.client.Journal.Record(context.WithoutCancel(ctx), e)
+}
+
+// end makes the error of a run that did not come to a known end.
+func (r *Run) end(w Word, why Reason, err error) *RunError {
+	return &RunError{Result: Result{Word: w, Reason: why, TaskID: r.task, Task: r.seen}, Plan: r.plan, Err: err}
+}
+
+// starter takes the steps from the intent to a plan that runs.
+type starter struct {
+	client *Client
+	req    TaskRequest
+	run    *Run
+
+	putAt  time.Time
+	putErr error // why it is unclear whether the request arrived
+}
+
+// errAgain tells that the task was withdrawn, or was never sent, and that a new
+// one may be made.
+var errAgain = errors.New("blueapi: make a new task")
+
+func (s *starter) start(ctx context.Context) error {
+	r := s.run
+	if err := r.record(ctx, Entry{Step: StepIntent, Request: &s.req}); err != nil {
+		return r.end(NotStarted, JournalFailed, err)
+	}
+	env, err := s.client.Environment(ctx)
+	if err != nil {
+		return s.notStarted(ctx, err)
+	}
+	r.env = env.ID
+	for range maxTasks {
+		if err := s.submit(ctx); err != nil {
+			return err
+		}
+		err := s.put(ctx)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+	}
+	return r.end(NotStarted, Withdrawn, s.putErr)
+}
+
+// submit stores a task in an environment whose id is known.
+func (s *starter) submit(ctx context.Context) error {
+	r := s.run
+	for {
+		id, err := s.client.SubmitTask(ctx, s.req)
+		if err != nil {
+			return s.notStarted(ctx, err)
+		}
+		env, err := s.client.Environment(ctx)
+		if err != nil {
+			return s.notStarted(ctx, err)
+		}
+		r.task = id
+		same := env.ID == r.env
+		r.env = env.ID
+		if same {
+			if t := s.client.RunTrace; t != nil && t.Submitted != nil {
+				t.Submitted(id)
+			}
+			return nil
+		}
+	}
+}
+
+// notStarted is the end of a run that failed before anything was sent that can
+// start a plan.
+func (s *starter) notStarted(ctx context.Context, err error) error {
+	why := Unreachable
+	switch {
+	case ctx.Err() != nil:
+		why = Interrupted
+	case refusalOf(err) != nil && statusOf(err) < http.StatusInternalServerError:
+		why = Refused
+	}
+	return s.run.end(NotStarted, why, err)
+}
+
+// put sends the request to start the task, and finds out what came of it. It
+// returns nil if the plan was started.
+func (s *starter) put(ctx context.Context) error {
+	r, c := s.run, s.client
+	for n := 1; ; n++ {
+		if err := r.record(ctx, Entry{Step: StepStarting}); err != nil {
+			_ = c.DeleteTask(ctx, r.task)
+			return r.end(NotStarted, JournalFailed, err)
+		}
+		if t := c.RunTrace; t != nil && t.Starting != nil {
+			t.Starting(r.task)
+		}
+		err := s.putOnce(ctx)
+		tries, _ := errors.AsType[*retry.Error](err)
+		switch {
+		case err == nil:
+			return r.started(ctx)
+		case tries == nil || tries.Sent:
+			s.putErr = err
+			return s.settle(ctx)
+		}
+		// Not one byte was written, so that no request to start this task has
+		// ever been sent.
+		if err := r.record(ctx, Entry{Step: StepNotSent}); err != nil {
+			return r.end(NotStarted, JournalFailed, err)
+		}
+		if n == maxStarts || ctx.Err() != nil {
+			return s.notStarted(ctx, err)
+		}
+		env, err := c.Environment(ctx)
+		if err != nil {
+			return s.notStarted(ctx, err)
+		}
+		if env.ID != r.env {
+			r.env = env.ID
+			return errAgain
+		}
+		task, err := c.Task(ctx, r.task)
+		switch {
+		case isNotFound(err):
+			return errAgain
+		case err != nil:
+			return s.notStarted(ctx, err)
+		case !task.IsPending:
+			return r.started(ctx) // somebody else started it
+		}
+	}
+}
+
+// settle finds out what became of a request to start the task that may have
+// arrived, and of which it is not known what it did.
+func (s *starter) settle(ctx context.Context) error {
+	err := s.lookOrWithdraw(ctx)
+	if e, ok := errors.AsType[*RunError](err); ok && e.Word == Unknown && ctx.Err() != nil {
+		e.Reason = Abandoned
+	}
+	return err
+}
+
+func (s *starter) lookOrWithdraw(ctx context.Context) error {
+	status := statusOf(s.putErr)
+	fence := status == http.StatusConflict || status == http.StatusNotFound
+	for {
+		if !fence {
+			pending, err := s.look(ctx)
+			if err != nil {
+				return err
+			}
+			if !pending {
+				return s.run.started(ctx)
+			}
+		}
+		again, err := s.withdraw(ctx)
+		if !again {
+			return err
+		}
+		fence = false
+	}
+}
+
+func (r *Run) started(ctx context.Context) error {
+	if t := r.client.RunTrace; t != nil && t.Started != nil {
+		t.Started(r.task)
+	}
+	// The plan runs: a journal that fails now must not make us forget it.
+	_ = r.record(ctx, Entry{Step: StepStarted})
+	return nil
 }

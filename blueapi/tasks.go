@@ -1,6 +1,14 @@
 package blueapi
 
-import "encoding/json"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/adamant-go/adamant/retry"
+)
 
 // TaskRequest asks for one run of a plan.
 type TaskRequest struct {
@@ -61,3 +69,65 @@ const (
 	TaskComplete TaskStatus = "COMPLETE"
 	TaskError    TaskStatus = "ERROR"
 )
+
+// Tasks lists the tasks of one status, or all of them if status is empty: those
+// that wait and run first, then those that are over.
+func (c *Client) Tasks(ctx context.Context, status TaskStatus) ([]Task, error) {
+	path := "/tasks"
+	if status != "" {
+		path += "?task_status=" + url.QueryEscape(string(status))
+	}
+	var answer struct {
+		Tasks []Task `json:"tasks"`
+	}
+	err := c.do(ctx, read("GET /tasks", path, 0), &answer)
+	return answer.Tasks, err
+}
+
+// Task reads one task. The error is an [*Error] with status 404 if the server has
+// none of that id (any more), or does not show it to this user.
+func (c *Client) Task(ctx context.Context, id string) (Task, error) { return c.task(ctx, id, 0) }
+
+func (c *Client) task(ctx context.Context, id string, patience patience) (Task, error) {
+	var t Task
+	err := c.do(ctx, read("GET /tasks/{id}", "/tasks/"+url.PathEscape(id), patience), &t)
+	return t, err
+}
+
+// SubmitTask stores a task and returns its id. Nothing moves until it is started.
+// It may be repeated freely: an answer that is lost leaves a task behind that is
+// never started.
+//
+// The error is an [*Error] with status 404 if there is no such plan, and 422 if
+// its parameters are wrong.
+func (c *Client) SubmitTask(ctx context.Context, r TaskRequest) (id string, err error) {
+	if r.Params == nil {
+		r.Params = json.RawMessage("{}")
+	}
+	var answer struct {
+		ID string `json:"task_id"`
+	}
+	err = c.do(ctx, operation{name: "POST /tasks", method: http.MethodPost, path: "/tasks", in: r}, &answer)
+	if err == nil && answer.ID == "" {
+		err = &Error{Op: "POST /tasks", Status: http.StatusOK, Foreign: true, Detail: "an answer without a task id"}
+	}
+	return answer.ID, err
+}
+
+// DeleteTask removes a task that has not begun. Do not delete one that runs: the
+// plan goes on, and nobody can see any more how it ends.
+//
+// A task that is gone after an attempt whose answer was lost counts as deleted.
+func (c *Client) DeleteTask(ctx context.Context, id string) error { return c.deleteTask(ctx, id, 0) }
+
+func (c *Client) deleteTask(ctx context.Context, id string, patience patience) error {
+	op := operation{
+		name: "DELETE /tasks/{id}", method: http.MethodDelete, path: "/tasks/" + url.PathEscape(id),
+		wait: patience,
+	}
+	err := c.do(ctx, op, nil)
+	if tries, ok := errors.AsType[*retry.Error](err); ok && isNotFound(err) && len(tries.Records) > 1 {
+		return nil // it was there: an earlier attempt deleted it
+	}
+	return err
+}

@@ -96,9 +96,23 @@ func (c *attemptContext) Err() error {
 	return c.Context.Err()
 }
 
+// contextKey finds the context of an attempt.
+type contextKey struct{}
+
+// ContextOf returns the context of the attempt that ctx was made for, or nil. It
+// finds it from a context that was detached from the attempt's end too, such as
+// the one that net/http dials with.
+func ContextOf(ctx context.Context) context.Context {
+	c, _ := ctx.Value(contextKey{}).(context.Context)
+	return c
+}
+
 func (c *attemptContext) Value(key any) any {
-	if key == (markKey{}) {
+	switch key {
+	case markKey{}:
 		return &c.mark
+	case contextKey{}:
+		return c
 	}
 	return c.Context.Value(key)
 }

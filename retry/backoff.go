@@ -1,9 +1,6 @@
 package retry
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // Backoff is a schedule of delays. It is a value that any number of goroutines
 // may share. The zero value is the schedule of the package: 250 ms x 1.5 up to
@@ -43,7 +40,13 @@ func (b Backoff) withDefaults() Backoff {
 // Delay returns the k-th delay, counted from 0, for a random number u in [0, 1).
 func (b Backoff) Delay(k int, u float64) time.Duration {
 	b = b.withDefaults()
-	d := min(float64(b.First)*math.Pow(b.Factor, float64(k)), float64(b.Max))
+	d := float64(b.First)
+	for range k {
+		if d *= b.Factor; d >= float64(b.Max) {
+			break
+		}
+	}
+	d = min(d, float64(b.Max))
 	return time.Duration(d * (1 + b.Jitter*u))
 }
 

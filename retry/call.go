@@ -23,26 +23,33 @@ type Tryer interface {
 // count allocations. Most programs want [Do]. The zero value is ready; a Call is
 // used once and not copied. It must not be used concurrently.
 type Call struct {
-	policy  *Policy
-	gate    *Gate
-	tryer   Tryer
-	ctx     context.Context //nolint:containedctx // the call is the scope of the context
-	outer   *mark
-	nested  bool // a caller retries too
-	inside  bool // and has passed this very gate
-	ticket  Ticket
-	first   attemptContext
-	begun   time.Time
-	resumed time.Time // the end of the attempt before
+	// Op names the operation in place of Policy.Op.
+	Op string
+
+	policy *Policy
+	gate   *Gate
+	tryer  Tryer
+	ctx    context.Context //nolint:containedctx // the call is the scope of the context
+	ticket Ticket
+	first  attemptContext
 
 	mu       sync.Mutex
-	id       string
 	numbers  int // attempts begun, copies included
-	current  *attemptContext
-	sent     bool
-	records  []Record
-	last     error
+	nested   bool
+	inside   bool // a caller has passed this very gate
 	finished bool
+	slow     *slowCall
+}
+
+// slowCall is the part of a call that one that succeeds at once never needs. It
+// is guarded by the call's mutex.
+type slowCall struct {
+	id      string
+	sent    bool
+	records []Record
+	last    error
+	resumed time.Time       // the end of the attempt before
+	current *attemptContext // of the attempt under way, if it is not the first
 
 	copies  []*attemptContext // under way
 	ended   chan struct{}     // closed when the last copy has ended after finished
@@ -52,33 +59,37 @@ type Call struct {
 	wonWith error
 }
 
+// more is to be called with the call locked.
+func (c *Call) more() *slowCall {
+	if c.slow == nil {
+		c.slow = new(slowCall)
+	}
+	return c.slow
+}
+
 // Run makes attempts until one counts, and returns it. On failure it returns an
 // [*Error]. When it returns, no attempt is under way; the context of the one
 // that counts lives until it is released.
 func (c *Call) Run(ctx context.Context, p *Policy, t Tryer) (Attempt, error) {
 	c.policy, c.tryer, c.ctx, c.gate = p, t, ctx, p.Gate
+	if c.Op == "" {
+		c.Op = p.Op
+	}
 	if err := p.Validate(); err != nil {
-		return Attempt{}, &Error{Op: p.Op, Reason: Misfit, Err: err}
+		return Attempt{}, &Error{Op: c.Op, Reason: Misfit, Err: err}
 	}
 	if c.gate == nil {
 		c.gate = new(Gate)
 		defer c.gate.stop()
 	}
-	c.outer = markOf(ctx)
-	c.nested = c.outer != nil
-	c.inside = c.outer.through(c.gate)
-	c.ticket = Ticket{
-		Op: p.Op, Window: p.Window(), Patient: p.Wait > 0, Once: p.Safety == Once,
-		Urgent: p.Urgent, Copies: p.Copies && p.Safety == Safe, Silence: p.Silence, call: c,
-	}
+	outer := markOf(ctx)
+	c.nested, c.inside = outer != nil, outer.through(c.gate)
+	c.first.Context, c.first.mark = ctx, mark{c.gate, outer}
+	c.ticket.Op, c.ticket.Policy, c.ticket.call = c.Op, p, c
 	a, err := c.loop()
-	if err == nil && a.Number == 1 && c.records == nil {
-		c.finish()
-		return a, nil
-	}
 	c.finish()
-	if p.Trace != nil && p.Trace.Ended != nil {
-		p.Trace.Ended(ctx, EndInfo{Op: p.Op, CallID: c.callID(), Attempts: c.numbers, Took: time.Since(c.begun), Err: err})
+	if c.slow != nil && p.Trace != nil && p.Trace.Ended != nil {
+		p.Trace.Ended(ctx, EndInfo{Op: c.Op, CallID: c.callID(), Attempts: c.numbers, Took: time.Since(c.ticket.joined), Err: err})
 	}
 	return a, err
 }
@@ -95,7 +106,6 @@ func (c *Call) loop() (Attempt, error) {
 		a = c.begin(a)
 		err := c.tryer.Try(a.ctx, a)
 		f, now, giveUp := c.judge(a, err)
-		c.resumed = now
 		if c.answeredByCopy() {
 			a.Release()
 			return c.winnersResult()
@@ -111,7 +121,7 @@ func (c *Call) loop() (Attempt, error) {
 		if end, ok := c.ctx.Deadline(); ok && now.Add(d).After(end) {
 			return a, c.fail(Deadline, f)
 		}
-		if err := c.sleep(d, f); err != nil {
+		if err := c.sleep(d); err != nil {
 			if errors.Is(err, errWoken) {
 				return c.winnersResult()
 			}
@@ -123,10 +133,9 @@ func (c *Call) loop() (Attempt, error) {
 // next prepares the attempt that is to be made.
 func (c *Call) next() Attempt {
 	actx := &c.first
-	if c.numbers > 0 {
-		actx = new(attemptContext)
+	if c.attempts() > 0 {
+		actx = &attemptContext{Context: c.ctx, mark: c.first.mark}
 	}
-	actx.Context, actx.mark = c.ctx, mark{c.gate, c.outer}
 	c.ticket.attempt = actx
 	return Attempt{call: c, ticket: &c.ticket, ctx: actx}
 }
@@ -134,41 +143,36 @@ func (c *Call) next() Attempt {
 // pass waits at the gate.
 func (c *Call) pass() error {
 	if c.inside {
-		now := time.Now()
-		c.ticket.sentAt = now
-		if c.begun.IsZero() {
-			c.begun, c.resumed = now, now
+		c.ticket.sentAt = time.Now()
+		if c.ticket.joined.IsZero() {
+			c.ticket.joined = c.ticket.sentAt
 		}
 		return c.ctx.Err()
 	}
-	err := c.gate.ask(c.ctx, &c.ticket, c.wokenChan(), func() {
-		if c.begun.IsZero() {
-			c.begun, c.resumed = c.ticket.joined, c.ticket.joined
-		}
-		c.traceWait(0)
-	})
-	if c.begun.IsZero() {
-		c.begun, c.resumed = c.ticket.joined, c.ticket.joined
-	}
-	return err
+	return c.gate.ask(c.ctx, &c.ticket, c.woken(), func() { c.traceWait(0) })
 }
 
-// wokenChan is read before the first copy can have been made, or under the lock.
-func (c *Call) wokenChan() <-chan struct{} {
-	if c.begun.IsZero() {
-		return nil
+// woken is closed when a copy was answered; nil if there is none.
+func (c *Call) woken() <-chan struct{} {
+	if c.ticket.joined.IsZero() {
+		return nil // nobody else knows the call yet
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.woken
+	if c.slow == nil {
+		return nil
+	}
+	return c.slow.woken
 }
 
 func (c *Call) begin(a Attempt) Attempt {
 	c.mu.Lock()
 	c.numbers++
 	a.Number = c.numbers
-	c.current = a.ctx
-	if c.won {
+	if a.ctx != &c.first {
+		c.more().current = a.ctx
+	}
+	if c.slow != nil && c.slow.won {
 		a.ctx.cancel(errBeaten)
 	}
 	c.mu.Unlock()
@@ -224,32 +228,37 @@ func (c *Call) failureOf(a Attempt, err error) *Failure {
 	}
 	switch cause := a.ctx.why(); {
 	case errors.Is(cause, errSilent):
-		return &Failure{Verdict: verdict, Evidence: Outage, Err: f.Err, Timeout: true}
+		return &Failure{Verdict: verdict, Evidence: Outage, Err: &SilenceError{c.policy.Silence}, Timeout: true}
 	case errors.Is(cause, errBeaten), c.ctx.Err() != nil:
-		return &Failure{Verdict: verdict, Evidence: NoEvidence, Err: f.Err}
+		return &Failure{Verdict: verdict, Evidence: NoEvidence, Err: f.Err, Unsent: f.Unsent}
 	}
 	return f
 }
 
 func (c *Call) record(a Attempt, f *Failure, now time.Time) {
+	c.mu.Lock()
+	s := c.more()
 	r := Record{
-		Number: a.Number, Copy: a.Copy, Start: a.ticket.sentAt, Took: now.Sub(a.ticket.sentAt),
-		Waited: a.ticket.sentAt.Sub(c.resumed), Verdict: Succeeded,
+		Number: a.Number, Copy: a.Copy, Start: a.ticket.sentAt, Took: now.Sub(a.ticket.sentAt), Verdict: Succeeded,
 	}
-	if a.Copy {
-		r.Waited = 0
+	if !a.Copy {
+		from := s.resumed
+		if from.IsZero() {
+			from = c.ticket.joined
+		}
+		r.Waited = r.Start.Sub(from)
+		s.resumed = now
 	}
 	if f != nil {
 		r.Verdict, r.Err = f.Verdict, f.Err
-		c.mu.Lock()
-		c.sent = c.sent || f.Verdict != NotSent
-		c.last = f.Err
-		if len(c.records) == maxRecords {
-			c.records = slices.Delete(c.records, maxRecords/4, maxRecords/4+1)
+		s.sent = s.sent || f.Verdict != NotSent && !f.Unsent
+		s.last = f.Err
+		if len(s.records) == maxRecords {
+			s.records = slices.Delete(s.records, maxRecords/4, maxRecords/4+1)
 		}
-		c.records = append(c.records, r)
-		c.mu.Unlock()
+		s.records = append(s.records, r)
 	}
+	c.mu.Unlock()
 	if t := c.policy.Trace; t != nil && t.Attempted != nil {
 		t.Attempted(c.ctx, c.info(a.Number, a.Copy), r)
 	}
@@ -272,7 +281,7 @@ func (c *Call) verdict(f *Failure, now time.Time, giveUp bool) Reason {
 		return Told
 	case giveUp:
 		return Outlasted
-	case p.Wait > 0 && now.Sub(c.begun) >= p.Wait:
+	case p.Wait > 0 && now.Sub(c.ticket.joined) >= p.Wait:
 		return Outlasted
 	case p.Wait == 0 && c.attempts() >= p.attempts():
 		return Exhausted
@@ -307,7 +316,7 @@ func (c *Call) delay(failures int, f *Failure) time.Duration {
 	return max(d, hint+time.Duration(float64(hint)*jitter))
 }
 
-func (c *Call) sleep(d time.Duration, f *Failure) error {
+func (c *Call) sleep(d time.Duration) error {
 	c.traceWait(d)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -316,7 +325,7 @@ func (c *Call) sleep(d time.Duration, f *Failure) error {
 		return nil
 	case <-c.ctx.Done():
 		return c.ctx.Err()
-	case <-c.wokenChan():
+	case <-c.woken():
 		return errWoken
 	}
 }
@@ -343,7 +352,7 @@ func (c *Call) gaveUp(why error) error {
 // lastCause is why the latest attempt failed, or what other callers met.
 func (c *Call) lastCause() error {
 	c.mu.Lock()
-	last := c.last
+	last := c.more().last
 	c.mu.Unlock()
 	if last != nil {
 		return last
@@ -354,9 +363,10 @@ func (c *Call) lastCause() error {
 func (c *Call) fail(r Reason, f *Failure) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s := c.more()
 	e := &Error{
-		Op: c.policy.Op, CallID: c.callIDLocked(), Reason: r, Attempts: c.numbers, Sent: c.sent,
-		Took: time.Since(c.begun), Records: slices.Clone(c.records), Err: f.Err,
+		Op: c.Op, CallID: c.callIDLocked(), Reason: r, Attempts: c.numbers, Sent: s.sent,
+		Took: time.Since(c.ticket.joined), Records: slices.Clone(s.records), Err: f.Err,
 	}
 	if r == Cancelled || r == Deadline {
 		e.ended = c.ctx.Err()
@@ -371,34 +381,36 @@ func (c *Call) fail(r Reason, f *Failure) error {
 func (c *Call) finish() {
 	c.mu.Lock()
 	c.finished = true
-	if len(c.copies) == 0 {
+	if c.slow == nil || len(c.slow.copies) == 0 {
 		c.mu.Unlock()
 		return
 	}
-	c.ended = make(chan struct{})
-	copies := slices.Clone(c.copies)
+	ended := make(chan struct{})
+	c.slow.ended = ended
+	copies := slices.Clone(c.slow.copies)
 	c.mu.Unlock()
 	for _, ctx := range copies {
 		ctx.cancel(errBeaten)
 	}
-	<-c.ended
+	<-ended
 }
 
 // startCopy makes a second attempt beside the silent one. The gate calls it.
 func (c *Call) startCopy(t *Ticket) {
 	c.mu.Lock()
+	s := c.more()
 	enough := c.policy.Wait == 0 && c.numbers >= c.policy.attempts()
-	if c.finished || c.won || enough {
+	if c.finished || s.won || enough {
 		c.mu.Unlock()
 		c.gate.leave(t)
 		return
 	}
-	actx := &attemptContext{Context: c.ctx, mark: mark{c.gate, c.outer}}
+	actx := &attemptContext{Context: c.ctx, mark: c.first.mark}
 	c.numbers++
 	a := Attempt{Number: c.numbers, Copy: true, Fresh: true, call: c, ticket: t, ctx: actx}
-	c.copies = append(c.copies, actx)
-	if c.woken == nil {
-		c.woken = make(chan struct{})
+	s.copies = append(s.copies, actx)
+	if s.woken == nil {
+		s.woken = make(chan struct{})
 	}
 	c.mu.Unlock()
 
@@ -414,35 +426,41 @@ func (c *Call) runCopy(a Attempt) {
 	f, _, _ := c.judge(a, err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s := c.slow
 	// An answer of the application counts even if it is a refusal.
-	if counts := f == nil || f.Verdict == Fatal && f.evidence() == Proof; counts && !c.won && !c.finished {
-		c.won, c.winner = true, a
+	counts := f == nil || f.Verdict == Fatal && f.evidence() == Proof
+	if counts && !s.won && !c.finished {
+		s.won, s.winner = true, a
 		if f != nil {
-			c.wonWith = f
+			s.wonWith = f
 		}
-		close(c.woken)
-		c.current.cancel(errBeaten)
+		close(s.woken)
+		if s.current != nil {
+			s.current.cancel(errBeaten)
+		} else {
+			c.first.cancel(errBeaten)
+		}
 	}
-	if !c.won || c.winner.Number != a.Number {
+	if !s.won || s.winner.Number != a.Number {
 		a.Release()
 	}
-	c.copies = slices.DeleteFunc(c.copies, func(ctx *attemptContext) bool { return ctx == a.ctx })
-	if c.ended != nil && len(c.copies) == 0 {
-		close(c.ended)
+	s.copies = slices.DeleteFunc(s.copies, func(ctx *attemptContext) bool { return ctx == a.ctx })
+	if s.ended != nil && len(s.copies) == 0 {
+		close(s.ended)
 	}
 }
 
 func (c *Call) answeredByCopy() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.won
+	return c.slow != nil && c.slow.won
 }
 
 func (c *Call) winnersResult() (Attempt, error) {
-	if f, ok := errors.AsType[*Failure](c.wonWith); ok {
-		return c.winner, c.fail(Hopeless, f)
+	if f, ok := errors.AsType[*Failure](c.slow.wonWith); ok {
+		return c.slow.winner, c.fail(Hopeless, f)
 	}
-	return c.winner, nil
+	return c.slow.winner, nil
 }
 
 // callID makes the id when it is first asked for: most calls need none.
@@ -453,16 +471,17 @@ func (c *Call) callID() string {
 }
 
 func (c *Call) callIDLocked() string {
-	if c.id == "" {
+	s := c.more()
+	if s.id == "" {
 		var b [8]byte
 		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-		c.id = hex.EncodeToString(b[:])
+		s.id = hex.EncodeToString(b[:])
 	}
-	return c.id
+	return s.id
 }
 
 func (c *Call) info(number int, isCopy bool) AttemptInfo {
-	i := AttemptInfo{Op: c.policy.Op, CallID: c.callID(), Number: number, Copy: isCopy}
+	i := AttemptInfo{Op: c.Op, CallID: c.callID(), Number: number, Copy: isCopy}
 	if c.policy.Wait == 0 {
 		i.Of = c.policy.attempts()
 	}
@@ -481,6 +500,6 @@ func (c *Call) traceWait(d time.Duration) {
 		return
 	}
 	t.Waiting(c.ctx, WaitInfo{
-		AttemptInfo: c.info(c.attempts()+1, false), Since: c.begun, Delay: d, Err: c.lastCause(),
+		AttemptInfo: c.info(c.attempts()+1, false), Since: c.ticket.joined, Delay: d, Err: c.lastCause(),
 	})
 }

@@ -76,6 +76,15 @@ type Record struct {
 	Err error
 }
 
+// SilenceError is the cause of an attempt that was given up because nothing was
+// heard for as long as Policy.Silence allows.
+type SilenceError struct{ After time.Duration }
+
+func (e *SilenceError) Error() string { return fmt.Sprintf("no sign of life for %v", e.After) }
+
+// Timeout is true.
+func (e *SilenceError) Timeout() bool { return true }
+
 // maxRecords bounds the record of a call that waits for hours. The first and
 // the latest attempts are kept.
 const maxRecords = 32
@@ -127,6 +136,9 @@ func (e *Error) Error() string {
 	}
 	return b.String()
 }
+
+// Timeout reports whether the caller's deadline ended the call.
+func (e *Error) Timeout() bool { return e.Reason == Deadline }
 
 // Unwrap returns the last cause, then the context's error if that ended the
 // call, then the causes of all attempts.

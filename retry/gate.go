@@ -71,25 +71,12 @@ type Gate struct {
 }
 
 // Ticket is the place of one call, or of a copy, at a gate. Do makes its own;
-// simulations fill in the fields of the first group and leave the rest alone.
+// simulations fill in Op and Policy and leave the rest alone.
 type Ticket struct {
 	// Op tells which calls are alike (rule of copies).
 	Op string
-	// Window is how long an outage must have lasted before the call gives up.
-	Window time.Duration
-	// Patient calls chose a long wait; while only they wait, sends are two
-	// seconds apart.
-	Patient bool
-	// Once tells that a paced send should rather be somebody else's.
-	Once bool
-	// Urgent tickets are put at the head of the queue.
-	Urgent bool
-	// Copies allows copies of a silent send.
-	Copies bool
-	// Silence is how long a send may be silent before it is overdue; zero
-	// means for ever.
-	Silence time.Duration
-
+	// Policy says how long the call waits, and how. It must not be nil.
+	Policy *Policy
 	// Of is the ticket that this one is a copy of; nil if it is none.
 	Of *Ticket
 
@@ -97,16 +84,35 @@ type Ticket struct {
 	sentAt  time.Time
 	heardAt time.Time // the latest sign of life
 	isPaced bool
-	state   ticketState
 	overdue bool
-	copied  bool      // no further copy of this send
-	noCopy  time.Time // no copy before
-	copies  []*Ticket // made of this send, waiting or under way
+	copied  bool // no further copy of this send
+	state   ticketState
 
+	slow       *slowTicket
 	call       *Call           // nil in simulations
 	attempt    *attemptContext // nil in simulations
-	ready      chan struct{}
 	prev, next *Ticket
+}
+
+// slowTicket is the part of a ticket that most calls never need.
+type slowTicket struct {
+	noCopy time.Time     // no copy before
+	copies []*Ticket     // made of this send, waiting
+	ready  chan struct{} // tells a waiting call that a decision was made
+}
+
+func (t *Ticket) more() *slowTicket {
+	if t.slow == nil {
+		t.slow = new(slowTicket)
+	}
+	return t.slow
+}
+
+func (t *Ticket) patient() bool { return t.Policy.Wait > 0 }
+
+// mayCopy tells whether sends of t are copied when they are silent.
+func (t *Ticket) mayCopy() bool {
+	return t.Of == nil && t.Policy.Copies && t.Policy.Safety == Safe
 }
 
 type ticketState int8
@@ -160,7 +166,10 @@ func (g *Gate) AskAt(now time.Time, t *Ticket) bool {
 	if t.joined.IsZero() {
 		t.joined = now
 	}
-	t.overdue, t.copied, t.noCopy = false, false, time.Time{}
+	t.overdue, t.copied = false, false
+	if t.slow != nil {
+		t.slow.noCopy = time.Time{}
+	}
 	if g.waiting.head == nil && g.sent < g.unproven() {
 		g.let(now, t, false)
 		return true
@@ -171,15 +180,15 @@ func (g *Gate) AskAt(now time.Time, t *Ticket) bool {
 
 func (g *Gate) enqueue(t *Ticket) {
 	t.state = queued
-	if !t.Patient {
+	if !t.patient() {
 		g.eager++
 	}
-	if !t.Urgent {
+	if !t.Policy.Urgent {
 		g.waiting.append(t)
 		return
 	}
 	at := g.waiting.head // behind the other urgent ones
-	for at != nil && at.Urgent {
+	for at != nil && at.Policy.Urgent {
 		at = at.next
 	}
 	g.waiting.insert(t, at)
@@ -188,7 +197,7 @@ func (g *Gate) enqueue(t *Ticket) {
 func (g *Gate) dequeue(t *Ticket) {
 	g.waiting.remove(t)
 	t.state = idle
-	if !t.Patient {
+	if !t.patient() {
 		g.eager--
 	}
 }
@@ -207,7 +216,7 @@ func (g *Gate) let(now time.Time, t *Ticket, paced bool) {
 	case g.sent == g.unproven():
 		g.raise(now.Add(g.delay()))
 	}
-	if t.Copies || t.Silence > 0 {
+	if t.mayCopy() || t.Policy.Silence > 0 {
 		g.flying.append(t)
 	}
 }
@@ -261,11 +270,11 @@ func (g *Gate) pump(now time.Time, d *Decisions) {
 // preferred picks who makes a paced send: an urgent call, else the first that
 // may be repeated, for that one loses nothing if the send fails.
 func (g *Gate) preferred() *Ticket {
-	if g.waiting.head.Urgent {
+	if g.waiting.head.Policy.Urgent {
 		return g.waiting.head
 	}
 	for t := g.waiting.head; t != nil; t = t.next {
-		if !t.Once {
+		if t.Policy.Safety != Once {
 			return t
 		}
 	}
@@ -274,18 +283,22 @@ func (g *Gate) preferred() *Ticket {
 
 // copyAt is when a send that stays silent is to be copied; zero means never.
 func (t *Ticket) copyAt() time.Time {
-	if !t.Copies || t.copied || t.overdue {
+	if t.copied || t.overdue || !t.mayCopy() {
 		return time.Time{}
 	}
-	return later(t.heardAt.Add(silence), t.noCopy)
+	at := t.heardAt.Add(silence)
+	if t.slow != nil {
+		at = later(at, t.slow.noCopy)
+	}
+	return at
 }
 
 // overdueAt is when a send that stays silent is given up; zero means never.
 func (t *Ticket) overdueAt() time.Time {
-	if t.Silence == 0 || t.overdue {
+	if t.Policy.Silence == 0 || t.overdue {
 		return time.Time{}
 	}
-	return t.heardAt.Add(t.Silence)
+	return t.heardAt.Add(t.Policy.Silence)
 }
 
 // watch looks for sends under way that have been silent for too long: one of
@@ -308,12 +321,9 @@ func (g *Gate) watch(now time.Time, d *Decisions) {
 
 // makeCopy queues a second send beside t.
 func (g *Gate) makeCopy(t *Ticket) *Ticket {
-	c := &Ticket{
-		Op: t.Op, Window: t.Window, Patient: t.Patient, Urgent: t.Urgent, Silence: t.Silence,
-		Of: t, joined: t.joined, call: t.call,
-	}
+	c := &Ticket{Op: t.Op, Policy: t.Policy, Of: t, joined: t.joined, call: t.call}
 	t.copied = true
-	t.copies = append(t.copies, c)
+	t.more().copies = append(t.more().copies, c)
 	g.enqueue(c)
 	return c
 }
@@ -325,13 +335,16 @@ func (g *Gate) land(t *Ticket) {
 		t.state = idle
 	}
 	g.flying.remove(t)
-	for _, c := range t.copies {
+	if t.slow == nil {
+		return
+	}
+	for _, c := range t.slow.copies {
 		if c.state == queued {
 			g.dequeue(c)
 			g.forget(c)
 		}
 	}
-	t.copies = t.copies[:0]
+	t.slow.copies = nil
 }
 
 func (g *Gate) forget(c *Ticket) {
@@ -367,7 +380,7 @@ func (g *Gate) copyAnswered(now time.Time, c *Ticket) {
 	g.copying = nil
 	limit := silence + 2*now.Sub(c.sentAt)
 	for t := g.flying.head; t != nil; t = t.next {
-		if t.Copies && !t.copied && t.Of == nil && t.Op == c.Op && now.Sub(t.heardAt) > limit {
+		if t.mayCopy() && !t.copied && t.Op == c.Op && now.Sub(t.heardAt) > limit {
 			g.makeCopy(t)
 		}
 	}
@@ -393,7 +406,7 @@ func (g *Gate) FailedAt(now time.Time, t *Ticket, cause error, notSent, timeout 
 		g.forget(t)
 		if notSent && t.Of.state == sending {
 			t.Of.copied = false
-			t.Of.noCopy = now.Add(g.delay())
+			t.Of.more().noCopy = now.Add(g.delay())
 		}
 	}
 	if !t.isPaced || !g.proof.Before(s) {
@@ -418,7 +431,7 @@ func (g *Gate) FailedAt(now time.Time, t *Ticket, cause error, notSent, timeout 
 // outlasted reports whether a failed send of s ends the patience of t with an
 // outage that began at down.
 func (t *Ticket) outlasted(down, s time.Time) bool {
-	return !later(t.joined, down).Add(t.Window).After(s)
+	return !later(t.joined, down).Add(t.Policy.Window()).After(s)
 }
 
 // LeaveAt takes t out of the queue, or ends its send without evidence: its

@@ -145,10 +145,7 @@ func (m *model) pump() {
 }
 
 func (m *model) call(start time.Duration, safety Safety) {
-	t := &Ticket{
-		Op: "op", Window: (&Policy{}).Window(), Once: safety == Once,
-		Copies: safety == Safe, Silence: responseLimit,
-	}
+	t := &Ticket{Op: "op", Policy: &Policy{Safety: safety, Copies: true, Silence: responseLimit}}
 	c := &modelCall{ticket: t, start: start, copies: map[*Ticket]bool{}, safety: safety}
 	m.calls[t] = c
 	m.at(start, func() { m.ask(c) })

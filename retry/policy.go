@@ -28,6 +28,7 @@ type Policy struct {
 	// Safety of the operation; the zero value is Safe.
 	Safety Safety
 	// Attempts is the most attempts of one call; zero means DefaultAttempts.
+	// A call of one attempt still waits at the gate as long as any other.
 	Attempts int
 	// Backoff is the call's own schedule.
 	Backoff Backoff
@@ -65,12 +66,19 @@ func (p *Policy) Window() time.Duration {
 	if p.Wait > 0 {
 		return p.Wait
 	}
-	shortest, _ := p.Backoff.Window(p.attempts())
+	n := p.attempts()
+	if n == 1 {
+		n = DefaultAttempts
+	}
+	shortest, _ := p.Backoff.Window(n)
 	return shortest
 }
 
 // Validate reports a policy that cannot outlast the outage it states.
 func (p *Policy) Validate() error {
+	if p.Outlast == 0 {
+		return nil
+	}
 	if w := p.Window(); w < p.Outlast {
 		return fmt.Errorf("retry: policy of %d attempts lasts %v at least and cannot outlast an outage of %v: allow more attempts or longer delays",
 			p.attempts(), w, p.Outlast)

@@ -86,6 +86,9 @@ type Failure struct {
 	// Timeout tells that the attempt ended because nothing was heard: the
 	// outage is then taken to have begun when it was sent, not when it ended.
 	Timeout bool
+	// Unsent tells that not one byte was written, whatever the verdict: of
+	// a bad certificate, for instance. NotSent implies it.
+	Unsent bool
 	// RetryAfter is the server's wish (RFC 9110, 10.2.3); zero means none.
 	RetryAfter time.Duration
 	// Shared tells that RetryAfter concerns everyone (503), not this caller

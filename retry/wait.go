@@ -54,8 +54,8 @@ func (g *Gate) settle(now time.Time) (a actions) {
 }
 
 func (t *Ticket) signal() {
-	if t.ready != nil {
-		t.ready <- struct{}{}
+	if t.slow != nil && t.slow.ready != nil {
+		t.slow.ready <- struct{}{}
 	}
 }
 
@@ -99,7 +99,8 @@ func (g *Gate) ask(ctx context.Context, t *Ticket, woken <-chan struct{}, onWait
 		g.mu.Unlock()
 		return nil
 	}
-	t.ready = nil // decisions of this pump are read from the state
+	slow := t.more()
+	slow.ready = nil // decisions of this pump are read from the state
 	a := g.settle(now)
 	if t.state == queued {
 		if end, ok := ctx.Deadline(); ok && g.nextPaced().After(end) {
@@ -108,7 +109,7 @@ func (g *Gate) ask(ctx context.Context, t *Ticket, woken <-chan struct{}, onWait
 			a.do()
 			return errNoTime
 		}
-		t.ready = make(chan struct{}, 1)
+		slow.ready = make(chan struct{}, 1)
 	}
 	state := t.state
 	g.mu.Unlock()
@@ -124,7 +125,7 @@ func (g *Gate) ask(ctx context.Context, t *Ticket, woken <-chan struct{}, onWait
 	onWait()
 	var err error
 	select {
-	case <-t.ready:
+	case <-slow.ready:
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-woken:

@@ -1,0 +1,178 @@
+package blueapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// putOnce sends the request to start the task. While its answer is awaited the
+// task is looked at, because the answer may never come although the plan runs.
+func (s *starter) putOnce(ctx context.Context) error {
+	putting, stopPut := context.WithCancel(ctx)
+	defer stopPut()
+	looking, stopLook := context.WithCancel(ctx)
+	defer stopLook()
+
+	s.putAt = time.Now()
+	var err error
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		err = s.client.startTask(putting, s.run.task)
+		stopLook()
+	}()
+	if s.sawStart(looking) {
+		stopPut()
+		<-answered
+		return nil
+	}
+	<-answered
+	return err
+}
+
+// sawStart looks at the task until it has begun, or ctx ends.
+func (s *starter) sawStart(ctx context.Context) bool {
+	for sleep(ctx, lookPause) == nil {
+		if task, err := s.client.Task(ctx, s.run.task); err == nil && !task.IsPending {
+			return true
+		}
+	}
+	return false
+}
+
+// look reads the task until it is clear whether the plan has started. It reports
+// whether the task is still pending after all the time that the server may take.
+func (s *starter) look(ctx context.Context) (pending bool, err error) {
+	r := s.run
+	if t := r.client.RunTrace; t != nil && t.Looking != nil {
+		t.Looking(r.task, s.putErr)
+	}
+	notBefore := s.putAt
+	if status := statusOf(s.putErr); status == http.StatusInternalServerError || isSilence(s.putErr) {
+		notBefore = s.putAt.Add(startLimit)
+	}
+	for n := 1; ; n++ {
+		task, err := r.client.task(ctx, r.task, r.patience())
+		switch {
+		case isNotFound(err):
+			return false, s.gone(ctx)
+		case err != nil:
+			return false, r.end(Unknown, Silent, err)
+		case !task.IsPending:
+			return false, nil
+		case n >= 2 && !time.Now().Before(notBefore):
+			return true, nil
+		}
+		if err := sleep(ctx, lookPause); err != nil {
+			return false, r.end(Unknown, Abandoned, err)
+		}
+	}
+}
+
+func (r *Run) patience() patience { return max(runPatience, r.client.Wait) }
+
+// gone explains a task that the server does not know any more although a request
+// to start it was sent.
+func (s *starter) gone(ctx context.Context) error { return s.run.gone(ctx, false) }
+
+// gone explains that the record is gone; started tells whether the task was seen
+// to have been started.
+func (r *Run) gone(ctx context.Context, started bool) error {
+	env, err := r.client.environment(ctx, r.patience())
+	switch {
+	case err != nil:
+		return r.end(Unknown, Silent, err)
+	case env.ID != r.env:
+		return r.end(Unknown, EnvironmentChanged, nil)
+	case started:
+		return r.end(Unknown, RecordLost, nil)
+	}
+	current, err := r.client.workerTask(ctx, r.patience())
+	switch {
+	case err != nil:
+		return r.end(Unknown, Silent, err)
+	case current == r.task:
+		return r.end(Unknown, RecordLost, nil)
+	}
+	return r.end(Unknown, Removed, nil)
+}
+
+// withdraw deletes the pending task, so that a request to start it that is still
+// under way finds nothing, and makes sure that it was in time. If the task turns
+// out to have begun, look is to be called again.
+func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
+	r, c := s.run, s.client
+	if t := c.RunTrace; t != nil && t.Withdrawing != nil {
+		t.Withdrawing(r.task, s.putErr)
+	}
+	before, err := c.workerTask(ctx, r.patience())
+	if err != nil {
+		return false, r.end(Unknown, Silent, err)
+	}
+	state, err := c.workerState(ctx, r.patience())
+	if err != nil {
+		return false, r.end(Unknown, Silent, err)
+	}
+	task, err := c.task(ctx, r.task, r.patience())
+	switch {
+	case isNotFound(err):
+		return false, s.gone(ctx)
+	case err != nil:
+		return false, r.end(Unknown, Silent, err)
+	case !task.IsPending:
+		return true, nil
+	}
+	switch err := c.deleteTask(ctx, r.task, r.patience()); {
+	case isNotFound(err):
+		return false, s.gone(ctx)
+	case err != nil:
+		return false, r.end(Unknown, Silent, err)
+	}
+	after, err := c.workerTask(ctx, r.patience())
+	if err != nil {
+		return false, r.end(Unknown, Silent, err)
+	}
+	env, err := c.environment(ctx, r.patience())
+	switch {
+	case err != nil:
+		return false, r.end(Unknown, Silent, err)
+	case env.ID != r.env:
+		return false, r.end(Unknown, EnvironmentChanged, nil)
+	case after == r.task:
+		return false, r.end(Unknown, RecordLost, nil)
+	case after != before:
+		e := r.end(Unknown, Overtaken, nil)
+		e.Other = after
+		return false, e
+	}
+	return false, s.withdrawn(ctx, state)
+}
+
+// withdrawn says what a withdrawal in time means; state is the worker's before.
+func (s *starter) withdrawn(ctx context.Context, state WorkerState) error {
+	r := s.run
+	status := statusOf(s.putErr)
+	switch {
+	case status == http.StatusInternalServerError && state == StateIdle:
+		return r.end(Unknown, Stuck, s.putErr)
+	case status == http.StatusConflict, state != StateIdle:
+		_ = r.record(ctx, Entry{Step: StepWithdrawn}) // the word is the same without
+		return r.end(NotStarted, Busy, s.putErr)
+	}
+	if err := r.record(ctx, Entry{Step: StepWithdrawn}); err != nil {
+		return r.end(NotStarted, JournalFailed, err)
+	}
+	return errAgain
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,177 @@
+package blueapi
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Word says in one word what became of a run.
+type Word int
+
+// The three honest words. The zero Word is none of them.
+const (
+	// Done: the plan was started and has ended. Its outcome is in the Result,
+	// unless the Reason says that none was recorded.
+	Done Word = iota + 1
+	// NotStarted: the plan was not started and never will be by this run. It is
+	// safe to run it again.
+	NotStarted
+	// Unknown: the plan may have run, may be running, or may still start. It
+	// must not be run again before somebody has looked.
+	Unknown
+)
+
+func (w Word) String() string {
+	switch w {
+	case Done:
+		return "done"
+	case NotStarted:
+		return "not started"
+	case Unknown:
+		return "unknown"
+	}
+	return "none"
+}
+
+// Reason explains a Word.
+type Reason int
+
+// The reasons of Done.
+const (
+	// Ended: the plan has ended and its outcome is recorded.
+	Ended Reason = iota + 1
+	// NotRecorded: the plan has ended after it was paused, aborted or stopped;
+	// the server does not record how (1.21).
+	NotRecorded
+)
+
+// The reasons of NotStarted.
+const (
+	// Refused: the server does not know the plan, or its parameters are wrong,
+	// or the user may not run it.
+	Refused Reason = iota + 11
+	// Busy: another plan is running, or paused.
+	Busy
+	// Unreachable: the server could not be asked before anything was started.
+	Unreachable
+	// Withdrawn: the request to start the plan got lost several times; each
+	// time the task was deleted before it could start.
+	Withdrawn
+	// JournalFailed: the journal could not be written.
+	JournalFailed
+	// Interrupted: the caller ended the run before the plan was started.
+	Interrupted
+)
+
+// The reasons of Unknown.
+const (
+	// Silent: the server could not be asked after the request to start the plan
+	// was sent.
+	Silent Reason = iota + 21
+	// EnvironmentChanged: the server was restarted or reloaded after the
+	// request to start the plan was sent, and forgot all its tasks.
+	EnvironmentChanged
+	// RecordLost: the plan was started, and its record was deleted.
+	RecordLost
+	// Removed: somebody deleted the task before it was seen to start.
+	Removed
+	// Overtaken: another plan was started while this one was being withdrawn,
+	// so this one may have run before it.
+	Overtaken
+	// Stuck: the worker was idle and did not take the task in time: it may
+	// still have it in hand.
+	Stuck
+	// Abandoned: the caller ended the run after the request to start the plan
+	// was sent.
+	Abandoned
+)
+
+// Result is what became of a run.
+type Result struct {
+	Word   Word
+	Reason Reason
+	// TaskID is the task that was or may have been started, or the last one
+	// that was withdrawn; "" if none was made.
+	TaskID string
+	// Task is its record as last read; nil if it was never read.
+	Task *Task
+	// Outcome is how the plan ended, if Word is Done and Reason is Ended.
+	Outcome *Outcome
+}
+
+// RunError says that a run did not come to a known end. Its Word is NotStarted or
+// Unknown.
+type RunError struct {
+	Result
+	// Plan is the plan's name.
+	Plan string
+	// Other is the task that was started in between, if Reason is Overtaken.
+	Other string
+	// Err is the cause, if there is one: an [*Error], an [*retry.Error], the
+	// context's error, or the journal's.
+	Err error
+}
+
+// Unwrap returns the cause.
+func (e *RunError) Unwrap() error { return e.Err }
+
+// WordOf returns the word of a run that ended with err: Done for nil.
+func WordOf(err error) Word {
+	if err == nil {
+		return Done
+	}
+	if e, ok := errors.AsType[*RunError](err); ok {
+		return e.Word
+	}
+	return 0
+}
+
+func (e *RunError) Error() string {
+	var b strings.Builder
+	switch e.Word {
+	case NotStarted:
+		fmt.Fprintf(&b, "plan %s was not started: %s", e.Plan, e.why())
+	case Unknown:
+		fmt.Fprintf(&b, "plan %s (task %s): it is not known whether it ran: %s", e.Plan, e.TaskID, e.why())
+	case Done:
+		fmt.Fprintf(&b, "plan %s (task %s) has ended", e.Plan, e.TaskID)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
+
+func (e *RunError) why() string {
+	switch e.Reason {
+	case Refused:
+		return "the server refused it"
+	case Busy:
+		return "the server is busy with another plan"
+	case Unreachable:
+		return "the server could not be reached, and nothing was started"
+	case Withdrawn:
+		return "the request to start it got lost each time, and was withdrawn"
+	case JournalFailed:
+		return "the journal cannot be written, without which a crash could lose the run"
+	case Interrupted:
+		return "interrupted before anything was started"
+	case Silent:
+		return "the request to start it was sent, and the server has not answered since; it may still start or be running"
+	case EnvironmentChanged:
+		return "the server was restarted or reloaded after the request to start it was sent; it may have run fully, partly or not at all, and a reload leaves a running plan moving unseen"
+	case RecordLost:
+		return "it was started, and its record was deleted by somebody, so that its end cannot be seen"
+	case Removed:
+		return "its task was deleted by somebody before it was seen to start"
+	case Overtaken:
+		return fmt.Sprintf("another plan (task %s) was started while it was being withdrawn; it may have run before that", e.Other)
+	case Stuck:
+		return "the server's worker was idle and did not take it in time; it may still start"
+	case Abandoned:
+		return "interrupted after the request to start it was sent; it may still start or be running"
+	case Ended, NotRecorded:
+	}
+	return "unexplained"
+}

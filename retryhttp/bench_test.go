@@ -1,0 +1,90 @@
+package retryhttp_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/adamant-go/adamant/retryhttp"
+)
+
+// stub takes the request body as a transport must, and returns a canned 200.
+type stub struct{}
+
+var stubHeader = http.Header{"Content-Type": {"text/plain"}}
+
+func (stub) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_ = r.Body.Close()
+	}
+	return &http.Response{
+		Status: "200 OK", StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: stubHeader, Body: http.NoBody, Request: r,
+	}, nil
+}
+
+// BenchmarkGET compares a call that succeeds at its first attempt with the same
+// call by a plain http.Client.
+func BenchmarkGET(b *testing.B) {
+	for name, rt := range map[string]http.RoundTripper{"plain": stub{}, "adamant": &retryhttp.Transport{Base: stub{}}} {
+		client := &http.Client{Transport: rt}
+		ctx, cancel := context.WithCancel(b.Context())
+		defer cancel()
+		newRequest := func() *http.Request {
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://peer.test/v1/thing?x=1", nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return r
+		}
+		do := func(r *http.Request) {
+			resp, err := client.Do(r)
+			if err != nil {
+				b.Fatal(err)
+			}
+			_ = resp.Body.Close()
+		}
+		b.Run(name+"/1", func(b *testing.B) {
+			b.ReportAllocs()
+			r := newRequest()
+			for b.Loop() {
+				do(r)
+			}
+		})
+		b.Run(name+"/16", func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(8) // times two processors
+			b.RunParallel(func(pb *testing.PB) {
+				r := newRequest()
+				for pb.Next() {
+					do(r)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkPOST shows that a body that can be had again is not copied.
+func BenchmarkPOST(b *testing.B) {
+	payload := bytes.Repeat([]byte("x"), 1<<20)
+	for name, rt := range map[string]http.RoundTripper{"plain": stub{}, "adamant": &retryhttp.Transport{Base: stub{}}} {
+		client := &http.Client{Transport: rt}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "http://peer.test/v1/thing", bytes.NewReader(payload))
+				if err != nil {
+					b.Fatal(err)
+				}
+				resp, err := client.Do(r)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_ = resp.Body.Close()
+			}
+		})
+	}
+}

@@ -1,0 +1,372 @@
+package retryhttp
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/adamant-go/adamant/retry"
+)
+
+// ConnectLimit is how long connecting may take, TLS included. Nothing was sent
+// until then, so that it is safe to cut. The kernel repeats a lost SYN after one
+// second; half a second is left for its answer.
+const ConnectLimit = 1500 * time.Millisecond
+
+// Headers by which a layer that retries announces itself.
+const (
+	// HeaderAttempt bears the number of the attempt, on resends only.
+	HeaderAttempt = "Retry-Attempt"
+	// HeaderLayer tells that a retrying layer stands behind a request:
+	// "adamant;call=ID".
+	HeaderLayer = "Retry-Layer"
+	// HeaderVerdict is our gateway's answer to what became of a request:
+	// not-sent, withdrawn or unknown.
+	HeaderVerdict = "Adamant-Verdict"
+)
+
+// Wire makes attempts: it sends one request once, sees to it that net/http does
+// not send it again by itself, and finds out whether a request that failed had
+// left. Its zero value is ready; a Wire must not be copied. All methods may be
+// called concurrently.
+type Wire struct {
+	// Base sends the requests; nil means a transport of this Wire's own with
+	// net/http's defaults. An *http.Transport is cloned, so that its settings
+	// count and its connections are not touched. Any other RoundTripper is
+	// used as it is: then it decides about connections, and a request that
+	// got one counts as sent.
+	Base http.RoundTripper
+	// IdleTimeout replaces the IdleConnTimeout of Base, if not zero.
+	IdleTimeout time.Duration
+
+	once          sync.Once
+	pooled, fresh http.RoundTripper
+}
+
+func (w *Wire) setUp() {
+	base, ok := w.Base.(*http.Transport)
+	switch {
+	case w.Base == nil:
+		base = &http.Transport{
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+			MaxIdleConns: 100, IdleConnTimeout: 90 * time.Second,
+		}
+	case ok:
+		base = base.Clone()
+	default:
+		w.pooled, w.fresh = w.Base, w.Base
+		return
+	}
+	if w.IdleTimeout > 0 {
+		base.IdleConnTimeout = w.IdleTimeout
+	}
+	if base.TLSHandshakeTimeout == 0 || base.TLSHandshakeTimeout > ConnectLimit {
+		base.TLSHandshakeTimeout = ConnectLimit
+	}
+	dial := base.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	base.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return dialCounted(ctx, dial, network, addr)
+	}
+	w.pooled = base
+	fresh := base.Clone()
+	fresh.DisableKeepAlives = true
+	fresh.ForceAttemptHTTP2 = false
+	fresh.Protocols = new(http.Protocols)
+	fresh.Protocols.SetHTTP1(true)
+	w.fresh = fresh
+}
+
+// watchKey finds the context of a watched attempt.
+type watchKey struct{}
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+func dialCounted(ctx context.Context, dial dialFunc, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, ConnectLimit)
+	defer cancel()
+	// net/http detaches the context that it dials with, so that a dial would
+	// outlive its attempt.
+	attempt, ok := ctx.Value(watchKey{}).(context.Context)
+	if !ok {
+		attempt = retry.ContextOf(ctx)
+	}
+	if attempt != nil {
+		defer context.AfterFunc(attempt, cancel)()
+	}
+	conn, err := dial(ctx, network, addr)
+	if err != nil {
+		return nil, &dialError{err}
+	}
+	return &countedConn{Conn: conn}, nil
+}
+
+// dialError is a failure to connect: nothing was sent.
+type dialError struct{ error }
+
+func (e *dialError) Unwrap() error { return e.error }
+
+// CloseIdleConnections closes the connections that are kept for later.
+func (w *Wire) CloseIdleConnections() {
+	w.once.Do(w.setUp)
+	for _, rt := range []http.RoundTripper{w.pooled, w.fresh} {
+		if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
+			c.CloseIdleConnections()
+		}
+	}
+}
+
+// Send sends r as attempt a and returns the response, whatever its status, or a
+// [*retry.Failure]. It uses ctx, and a body from r.GetBody if a is not the first
+// attempt; r is not changed. The connection is a fresh one if a.Fresh is set. With
+// watch, and on fresh connections, it is exactly known whether a request that
+// failed had left; otherwise it counts as sent once it had a connection.
+func (w *Wire) Send(ctx context.Context, r *http.Request, a retry.Attempt, watch bool) (*http.Response, error) {
+	w.once.Do(w.setUp)
+	if err := checkURL(r); err != nil {
+		closeBody(r)
+		return nil, &retry.Failure{Verdict: retry.Fatal, Err: err, Unsent: true}
+	}
+	if sentTwiceBy(r) {
+		a.Fresh = true
+	}
+	if !watch && !a.Fresh {
+		out, err := prepare(r.WithContext(ctx), r, a)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := w.pooled.RoundTrip(out)
+		if err != nil {
+			return nil, failureOf(err, isDial(err))
+		}
+		resp.Request = r
+		return resp, nil
+	}
+	return w.sendWatched(ctx, r, a)
+}
+
+// sendWatched sends and watches the connection.
+func (w *Wire) sendWatched(ctx context.Context, r *http.Request, a retry.Attempt) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ctx = context.WithValue(ctx, watchKey{}, ctx)
+	watch := watcher{cancel: cancel}
+	watch.limit = time.AfterFunc(ConnectLimit, func() { cancel(errConnectLimit) })
+	defer watch.limit.Stop()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: watch.getConn, GotConn: watch.gotConn})
+
+	out, err := prepare(r.WithContext(ctx), r, a)
+	if err != nil {
+		cancel(context.Canceled)
+		return nil, err
+	}
+	rt := w.pooled
+	if a.Fresh {
+		rt = w.fresh
+	}
+	resp, err := rt.RoundTrip(out)
+	if err != nil {
+		notSent := watch.notSent()
+		f := failureOf(err, notSent)
+		if errors.Is(context.Cause(ctx), errConnectLimit) {
+			f = &retry.Failure{Verdict: retry.NotSent, Err: errConnectLimit, Timeout: true}
+		}
+		cancel(context.Canceled)
+		return nil, f
+	}
+	resp.Request = r
+	if resp.Body == http.NoBody {
+		cancel(context.Canceled)
+	} else {
+		resp.Body = onClose(resp.Body, func() { cancel(context.Canceled) })
+	}
+	return resp, nil
+}
+
+var errConnectLimit error = &timeoutError{"no connection within " + ConnectLimit.String()}
+
+// errSentTwice stops net/http from sending a request again by itself.
+var errSentTwice = errors.New("retryhttp: the connection died, and a resend in secret was stopped")
+
+type timeoutError struct{ text string }
+
+func (e *timeoutError) Error() string { return e.text }
+func (e *timeoutError) Timeout() bool { return true }
+
+// watcher sees what becomes of the connection of one attempt.
+type watcher struct {
+	cancel context.CancelCauseFunc
+	limit  *time.Timer
+
+	mu      sync.Mutex
+	asked   int
+	got     bool
+	conn    *countedConn
+	written int64 // before the attempt
+}
+
+func (w *watcher) getConn(string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.asked++; w.asked > 1 {
+		w.cancel(errSentTwice)
+	}
+}
+
+func (w *watcher) gotConn(info httptrace.GotConnInfo) {
+	w.limit.Stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.asked > 1 {
+		return // what counts is what the first connection saw
+	}
+	w.got = true
+	if w.conn = counted(info.Conn); w.conn != nil {
+		w.written = w.conn.count()
+	}
+}
+
+// notSent reports whether not one byte of the request was written, and makes
+// sure that none will be.
+func (w *watcher) notSent() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.got {
+		return true
+	}
+	return w.conn != nil && w.conn.seal(w.written)
+}
+
+// prepare makes out the request of attempt a of r. It consumes r's body on the
+// first attempt, and a new one from GetBody later.
+func prepare(out, r *http.Request, a retry.Attempt) (*http.Request, error) {
+	switch {
+	case r.Body == nil || r.Body == http.NoBody:
+		if lacksBody(r.Method) {
+			out.Body = unrepeatable{}
+		}
+	case a.Number > 1:
+		body, err := r.GetBody()
+		if err != nil {
+			return nil, &retry.Failure{Verdict: retry.Fatal, Err: err, Unsent: true}
+		}
+		out.Body = body
+	}
+	out.GetBody = nil // net/http resends only what it can replay
+	if a.Number > 1 || a.Nested() {
+		out.Header = r.Header.Clone()
+		if out.Header == nil {
+			out.Header = make(http.Header)
+		}
+		Announce(out.Header, a)
+	}
+	return out, nil
+}
+
+// Announce marks the header of a request as attempt a of a layer that retries.
+func Announce(h http.Header, a retry.Attempt) {
+	h.Set(HeaderLayer, "adamant;call="+a.CallID())
+	if a.Number > 1 {
+		h.Set(HeaderAttempt, strconv.Itoa(a.Number))
+	}
+}
+
+// unrepeatable is an empty body that net/http does not know to be empty. On a
+// pooled connection that turns out to be dead, net/http sends a request again
+// by itself if it has no body or can get it again (net/http.Transport); that
+// would be an attempt that nobody counts.
+type unrepeatable struct{}
+
+func (unrepeatable) Read([]byte) (int, error) { return 0, io.EOF }
+func (unrepeatable) Close() error             { return nil }
+
+// lacksBody names the methods for which net/http looks whether a body of unknown
+// length is empty, rather than announcing one.
+func lacksBody(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, "PROPFIND", "SEARCH", http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// sentTwiceBy reports whether net/http might resend r in a way that the body
+// does not prevent: then it must not be sent on a used connection.
+func sentTwiceBy(r *http.Request) bool {
+	if r.Body != nil && r.Body != http.NoBody {
+		return false
+	}
+	if r.Method == http.MethodTrace {
+		return true
+	}
+	return !lacksBody(r.Method) && (r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil)
+}
+
+func checkURL(r *http.Request) error {
+	switch {
+	case r.URL == nil || r.URL.Host == "":
+		return errors.New("no host in the URL")
+	case r.URL.Scheme != "http" && r.URL.Scheme != "https":
+		return errors.New("unsupported scheme " + strconv.Quote(r.URL.Scheme) + " in the URL: use http or https")
+	}
+	return nil
+}
+
+func closeBody(r *http.Request) {
+	if r.Body != nil {
+		_ = r.Body.Close()
+	}
+}
+
+func isDial(err error) bool {
+	if _, ok := errors.AsType[*dialError](err); ok {
+		return true
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
+// failureOf judges an error of a round trip.
+func failureOf(err error, notSent bool) *retry.Failure {
+	if d, ok := errors.AsType[*dialError](err); ok {
+		err = d.error
+	}
+	f := &retry.Failure{Verdict: retry.Ambiguous, Err: err, Unsent: notSent}
+	if notSent {
+		f.Verdict = retry.NotSent
+	}
+	if t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err); ok && t.Timeout() {
+		f.Timeout = true
+	}
+	if isCertificate(err) {
+		f.Verdict = retry.Fatal
+	}
+	return f
+}
+
+// isCertificate tells the errors of TLS that another attempt cannot mend.
+func isCertificate(err error) bool {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[x509.UnknownAuthorityError](err)
+	return ok
+}
