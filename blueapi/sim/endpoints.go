@@ -1,0 +1,378 @@
+package sim
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/adamant-go/adamant/blueapi"
+)
+
+// The version that the simulator is an image of.
+const (
+	Version    = "1.21.1" // of blueapi
+	APIVersion = "1.5.0"  // of its REST API
+)
+
+// An endpoint is one method of one path. Its handler is as asynchronous or
+// threaded as the real one: see process.
+type endpoint struct {
+	method, path string // a last element {} is a parameter
+	open         bool   // not under /api/v1
+	handle       func(p *process, x *Exchange, param string) (Answer, error)
+}
+
+// endpoints in the order of the real server, which shows in the Allow header of
+// a 405: only the first method of a path is named.
+var endpoints = []endpoint{
+	{method: "GET", path: "/healthz", open: true, handle: (*process).health},
+	{method: "GET", path: "/environment", handle: (*process).getEnvironment},
+	{method: "DELETE", path: "/environment", handle: (*process).deleteEnvironment},
+	{method: "GET", path: "/plans", handle: (*process).getPlans},
+	{method: "GET", path: "/plans/{}", handle: (*process).getPlan},
+	{method: "GET", path: "/devices", handle: (*process).getDevices},
+	{method: "GET", path: "/devices/{}", handle: (*process).getDevice},
+	{method: "POST", path: "/tasks", handle: (*process).submitTask},
+	{method: "DELETE", path: "/tasks/{}", handle: (*process).deleteTask},
+	{method: "GET", path: "/tasks", handle: (*process).getTasks},
+	{method: "PUT", path: "/worker/task", handle: (*process).startTask},
+	{method: "GET", path: "/tasks/{}", handle: (*process).getTask},
+	{method: "GET", path: "/worker/task", handle: (*process).getActiveTask},
+	{method: "GET", path: "/worker/state", handle: (*process).getState},
+}
+
+func (e *endpoint) match(path string) (param string, ok bool) {
+	if !e.open {
+		path = strings.TrimPrefix(path, "/api/v1")
+	}
+	head, found := strings.CutSuffix(e.path, "{}")
+	if !found {
+		return "", path == e.path
+	}
+	param, ok = strings.CutPrefix(path, head)
+	return param, ok && param != "" && !strings.Contains(param, "/")
+}
+
+// serve answers one request.
+func (p *process) serve(x *Exchange) Answer {
+	if err := p.inLoop(nil); err != nil {
+		return Answer{End: Reset} // killed
+	}
+	a, err := p.route(x)
+	switch err {
+	case nil:
+	case errNotFound:
+		a = detail(404, "Item not found")
+	default:
+		a = Answer{Status: 500, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, Body: []byte(errInternal.Error())}
+	}
+	if err := p.inLoop(nil); err != nil {
+		return Answer{End: Reset}
+	}
+	a.Header.Set("Server", "uvicorn")
+	if a.Status != 500 {
+		a.Header.Set("X-Blueapi-Version", Version)
+		a.Header.Set("X-Api-Version", APIVersion)
+	}
+	return a
+}
+
+func (p *process) route(x *Exchange) (Answer, error) {
+	path := x.URL.Path
+	var other *endpoint
+	for i := range endpoints {
+		e := &endpoints[i]
+		param, ok := e.match(path)
+		if ok && e.method == x.Method {
+			return e.handle(p, x, param)
+		}
+		if ok && other == nil {
+			other = e
+		}
+	}
+	if other != nil {
+		a := detail(405, "Method Not Allowed")
+		a.Header.Set("Allow", other.method)
+		return a, nil
+	}
+	if path == "/" {
+		return redirect("/docs"), nil
+	}
+	if bare, ok := strings.CutSuffix(path, "/"); ok {
+		for _, e := range endpoints {
+			if _, ok := e.match(bare); ok {
+				to := *x.URL
+				to.Path = bare
+				return redirect(absolute(x, &to)), nil
+			}
+		}
+	}
+	return detail(404, "Not Found"), nil
+}
+
+func absolute(x *Exchange, u *url.URL) string {
+	to := url.URL{Scheme: "http", Host: x.Host, Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}
+	return to.String()
+}
+
+func redirect(to string) Answer {
+	return Answer{Status: 307, Header: http.Header{"Location": {to}}}
+}
+
+func jsonAnswer(status int, body []byte) Answer {
+	return Answer{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+}
+
+func ok(v any) (Answer, error) { return jsonAnswer(200, marshal(v)), nil }
+
+func detail(status int, text string) Answer {
+	return jsonAnswer(status, marshal(struct {
+		Detail string `json:"detail"`
+	}{text}))
+}
+
+type taskID struct {
+	ID *string `json:"task_id"`
+}
+
+func (p *process) health(*Exchange, string) (Answer, error) {
+	if err := p.inThread(); err != nil {
+		return Answer{}, err
+	}
+	return ok(struct {
+		Status string `json:"status"`
+	}{"ok"})
+}
+
+func (p *process) getEnvironment(*Exchange, string) (Answer, error) {
+	if err := p.inThread(); err != nil {
+		return Answer{}, err
+	}
+	return ok(p.environment())
+}
+
+func (p *process) deleteEnvironment(*Exchange, string) (Answer, error) {
+	env := p.environment()
+	if env.Initialized || env.ErrorMessage != nil {
+		p.server.wait.Go(func() { _ = p.reload() })
+	}
+	return ok(blueapi.Environment{ID: env.ID})
+}
+
+// threaded makes a call into the worker's process from a thread.
+func (p *process) threaded(f func(*worker) error) error {
+	if err := p.inThread(); err != nil {
+		return err
+	}
+	return p.call(f)
+}
+
+func (p *process) getPlans(*Exchange, string) (Answer, error) {
+	var v struct {
+		Plans []blueapi.Plan `json:"plans"`
+	}
+	err := p.threaded(func(*worker) error {
+		for i := range p.server.plans {
+			v.Plans = append(v.Plans, p.server.plans[i].wire())
+		}
+		return nil
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	return ok(v)
+}
+
+func (p *process) getPlan(_ *Exchange, name string) (Answer, error) {
+	var plan *Plan
+	if err := p.threaded(func(*worker) (err error) {
+		plan, err = p.server.plan(name)
+		return err
+	}); err != nil {
+		return Answer{}, err
+	}
+	return ok(plan.wire())
+}
+
+func (p *process) getDevices(*Exchange, string) (Answer, error) {
+	var v struct {
+		Devices []blueapi.Device `json:"devices"`
+	}
+	if err := p.threaded(func(*worker) error { return nil }); err != nil {
+		return Answer{}, err
+	}
+	devices := demoDevices()
+	v.Devices = []blueapi.Device{devices["stage"], devices["det"]}
+	return ok(v)
+}
+
+func (p *process) getDevice(_ *Exchange, name string) (Answer, error) {
+	d, known := demoDevices()[name]
+	if err := p.threaded(func(*worker) error {
+		if !known {
+			return errNotFound
+		}
+		return nil
+	}); err != nil {
+		return Answer{}, err
+	}
+	return ok(d)
+}
+
+func (p *process) submitTask(x *Exchange, _ string) (Answer, error) {
+	body, bad := readBody(x, taskRequest)
+	if bad != nil {
+		return *bad, nil
+	}
+	name, _ := body.field("name")
+	params, given := body.field("params")
+	if !given {
+		params.kind = object
+	}
+	session, _ := body.field("instrument_session")
+	var id string
+	var wrong []invalid
+	err := p.threaded(func(w *worker) error {
+		plan, err := p.server.plan(name.text)
+		if err != nil {
+			return err
+		}
+		args, bad := plan.arguments(params)
+		if wrong = bad; wrong != nil {
+			return nil
+		}
+		id = w.submit(plan, args, blueapi.TaskRequest{Params: params.raw(), InstrumentSession: session.text})
+		return nil
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	if wrong != nil {
+		var all []value
+		for _, w := range wrong {
+			all = append(all, w.plan())
+		}
+		return unprocessable(all), nil
+	}
+	a := jsonAnswer(201, marshal(taskID{&id}))
+	a.Header.Set("Location", absolute(x, x.URL)+"/"+id)
+	return a, nil
+}
+
+// lookUp sees, in the event loop, whether there is such a task: that is how the
+// server asks for permission. Everybody waits for it.
+func (p *process) lookUp(id string) error {
+	return p.inLoop(func() error {
+		return p.call(func(w *worker) error {
+			_, err := w.task(id)
+			return err
+		})
+	})
+}
+
+func (p *process) getTask(_ *Exchange, id string) (Answer, error) {
+	if err := p.lookUp(id); err != nil {
+		return Answer{}, err
+	}
+	var t blueapi.Task
+	if err := p.threaded(func(w *worker) (err error) {
+		t, err = w.task(id)
+		return err
+	}); err != nil {
+		return Answer{}, err
+	}
+	return ok(t)
+}
+
+func (p *process) deleteTask(_ *Exchange, id string) (Answer, error) {
+	if err := p.lookUp(id); err != nil {
+		return Answer{}, err
+	}
+	if err := p.threaded(func(w *worker) error { return w.clear(id) }); err != nil {
+		return Answer{}, err
+	}
+	return ok(taskID{&id})
+}
+
+func (p *process) getTasks(x *Exchange, _ string) (Answer, error) {
+	status := blueapi.TaskStatus("")
+	if all := x.URL.Query()["task_status"]; len(all) > 0 {
+		status = blueapi.TaskStatus(all[len(all)-1])
+		known := []blueapi.TaskStatus{blueapi.TaskPending, blueapi.TaskComplete, blueapi.TaskError, blueapi.TaskRunning}
+		if !slices.Contains(known, status) {
+			const expected = "'PENDING', 'COMPLETE', 'ERROR' or 'RUNNING'"
+			return unprocessable([]value{invalid{
+				loc: []any{"query", "task_status"}, msg: "Input should be " + expected, kind: "enum", input: str(string(status)),
+				ctx: value{kind: object, members: []member{{"expected", str(expected)}}},
+			}.fastAPI()}), nil
+		}
+	}
+	var v struct {
+		Tasks []blueapi.Task `json:"tasks"`
+	}
+	if err := p.inLoop(func() error {
+		return p.call(func(w *worker) error {
+			v.Tasks = w.list(status)
+			return nil
+		})
+	}); err != nil {
+		return Answer{}, err
+	}
+	return ok(v)
+}
+
+func (p *process) getActiveTask(*Exchange, string) (Answer, error) {
+	var v taskID
+	if err := p.threaded(func(w *worker) error {
+		if id, _ := w.active(); id != "" {
+			v.ID = &id
+		}
+		return nil
+	}); err != nil {
+		return Answer{}, err
+	}
+	return ok(v)
+}
+
+// startTask makes three calls, as the real one does: whether there is the task,
+// whether the worker is active, and the order to begin. Between them others get
+// their turn.
+func (p *process) startTask(x *Exchange, _ string) (Answer, error) {
+	body, bad := readBody(x, workerTask)
+	if bad != nil {
+		return *bad, nil
+	}
+	id, _ := body.field("task_id")
+	if id.text == "" {
+		return detail(422, "No task id provided"), nil
+	}
+	if err := p.lookUp(id.text); err != nil {
+		return Answer{}, err
+	}
+	var ended bool
+	if err := p.threaded(func(w *worker) error {
+		_, ended = w.active()
+		return nil
+	}); err != nil {
+		return Answer{}, err
+	}
+	if !ended {
+		return detail(409, "Worker already active"), nil
+	}
+	if err := p.call(func(w *worker) error { return w.begin(id.text) }); err != nil {
+		return Answer{}, err
+	}
+	return ok(taskID{&id.text})
+}
+
+func (p *process) getState(*Exchange, string) (Answer, error) {
+	var s blueapi.WorkerState
+	if err := p.threaded(func(w *worker) error {
+		s = w.workerState()
+		return nil
+	}); err != nil {
+		return Answer{}, err
+	}
+	return ok(s)
+}

@@ -1,0 +1,158 @@
+package sim
+
+import (
+	"mime"
+	"strings"
+)
+
+// invalid is one complaint of a 422 answer.
+type invalid struct {
+	loc   []any
+	msg   string
+	kind  string
+	input value
+	ctx   value // an object, or null
+}
+
+// fastAPI writes a complaint about a request, whose members are in another
+// order than those about the parameters of a plan.
+func (i invalid) fastAPI() value {
+	v := value{kind: object, members: []member{
+		{"type", str(i.kind)}, {"loc", location(i.loc)}, {"msg", str(i.msg)}, {"input", i.input},
+	}}
+	if i.ctx.kind == object {
+		v.members = append(v.members, member{"ctx", i.ctx})
+	}
+	return v
+}
+
+func (i invalid) plan() value {
+	return value{kind: object, members: []member{
+		{"loc", location(append([]any{"body", "params"}, i.loc...))}, {"msg", str(i.msg)}, {"type", str(i.kind)}, {"input", i.input},
+	}}
+}
+
+func str(s string) value { return value{kind: text, text: s} }
+
+func location(loc []any) value {
+	v := value{kind: list}
+	for _, l := range loc {
+		switch l := l.(type) {
+		case string:
+			v.items = append(v.items, str(l))
+		case int:
+			v.items = append(v.items, value{kind: integer, text: string(marshal(l))})
+		}
+	}
+	return v
+}
+
+func unprocessable(complaints []value) Answer {
+	detail := value{kind: object, members: []member{{"detail", value{kind: list, items: complaints}}}}
+	return jsonAnswer(422, detail.raw())
+}
+
+// field is a member that the body of a request may have.
+type field struct {
+	name     string
+	optional bool
+	check    func(v value) []invalid // with loc relative to the field
+}
+
+func isText(v value) []invalid {
+	if v.kind == text {
+		return nil
+	}
+	return []invalid{{msg: "Input should be a valid string", kind: "string_type"}}
+}
+
+func isTextOrNull(v value) []invalid {
+	if v.kind == text || v.kind == null {
+		return nil
+	}
+	return []invalid{
+		{loc: []any{"str"}, msg: "Input should be a valid string", kind: "string_type"},
+		{loc: []any{"none"}, msg: "Input should be None", kind: "none_required"},
+	}
+}
+
+func isObject(v value) []invalid {
+	if v.kind == object {
+		return nil
+	}
+	return []invalid{{msg: "Input should be a valid dictionary", kind: "dict_type"}}
+}
+
+// The bodies of requests, in the order of the server's models.
+var (
+	taskRequest = []field{
+		{name: "name", check: isText},
+		{name: "params", check: isObject, optional: true},
+		{name: "instrument_session", check: isText},
+	}
+	workerTask = []field{{name: "task_id", check: isTextOrNull}}
+)
+
+// readBody reads the body of a request. What is wrong with it the server says
+// twice, for it looks at the body twice.
+func readBody(x *Exchange, fields []field) (value, *Answer) {
+	fail := func(all []value) (value, *Answer) {
+		a := unprocessable(all)
+		return value{}, &a
+	}
+	twice := func(wrong ...invalid) (value, *Answer) {
+		var all []value
+		for range 2 {
+			for _, w := range wrong {
+				w.loc = append([]any{"body"}, w.loc...)
+				all = append(all, w.fastAPI())
+			}
+		}
+		return fail(all)
+	}
+	if len(x.Body) == 0 {
+		return twice(invalid{msg: "Field required", kind: "missing"})
+	}
+	body := str(string(x.Body))
+	if kind, _, _ := mime.ParseMediaType(x.Header.Get("Content-Type")); kind == "application/json" ||
+		strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json") {
+		v, bad := parse(body.text)
+		if bad != nil {
+			return fail([]value{invalid{
+				loc: []any{"body", bad.pos}, msg: "JSON decode error", kind: "json_invalid", input: value{kind: object},
+				ctx: value{kind: object, members: []member{{"error", str(bad.msg)}}},
+			}.fastAPI()})
+		}
+		body = v
+	}
+	if body.kind != object {
+		return twice(invalid{msg: "Input should be a valid dictionary or object to extract fields from", kind: "model_attributes_type", input: body})
+	}
+	if wrong := checkFields(body, fields); wrong != nil {
+		return twice(wrong...)
+	}
+	return body, nil
+}
+
+func checkFields(body value, fields []field) (wrong []invalid) {
+	known := make(map[string]bool)
+	for _, f := range fields {
+		known[f.name] = true
+		v, given := body.field(f.name)
+		switch {
+		case given:
+			for _, w := range f.check(v) {
+				w.loc, w.input = append([]any{f.name}, w.loc...), v
+				wrong = append(wrong, w)
+			}
+		case !f.optional:
+			wrong = append(wrong, invalid{loc: []any{f.name}, msg: "Field required", kind: "missing", input: body})
+		}
+	}
+	for _, m := range body.members {
+		if !known[m.name] {
+			wrong = append(wrong, invalid{loc: []any{m.name}, msg: "Extra inputs are not permitted", kind: "extra_forbidden", input: m.value})
+		}
+	}
+	return wrong
+}

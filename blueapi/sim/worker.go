@@ -1,0 +1,347 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/adamant-go/adamant/blueapi"
+)
+
+// The server's own time limits.
+const (
+	startLimit = 5 * time.Second  // for a plan to start, from its PUT
+	stopLimit  = 30 * time.Second // for a plan to end, from a reload
+)
+
+// A worker keeps the tasks and runs their plans, one at a time. It is built as
+// the real one is (blueapi.worker.TaskWorker): begin puts a task into a channel
+// with room for one, and a thread takes it from there. Nothing in it keeps a
+// task that is in the channel, or running, from being put there again: only the
+// checks of its callers do, and they are made earlier.
+type worker struct {
+	p       *process
+	channel chan *task // nil is the order to stop
+	stopped chan struct{}
+
+	mu       sync.Mutex
+	pending  tasks
+	complete tasks
+	current  *task // the last one taken; stays when it has ended
+	state    blueapi.WorkerState
+	begins   map[chan struct{}]*task // who waits for an event of which task
+}
+
+type task struct {
+	id       string
+	request  blueapi.TaskSpec
+	plan     *Plan
+	args     Args
+	complete bool
+	pending  bool
+	errors   []string
+	outcome  *blueapi.Outcome
+}
+
+// tasks is a map that knows the order of insertion.
+type tasks struct {
+	byID  map[string]*task
+	order []*task
+}
+
+func (ts *tasks) put(t *task) {
+	if ts.byID == nil {
+		ts.byID = make(map[string]*task)
+	}
+	if ts.byID[t.id] == nil {
+		ts.order = append(ts.order, t)
+	}
+	ts.byID[t.id] = t
+}
+
+func (ts *tasks) take(id string) *task {
+	t := ts.byID[id]
+	if t == nil {
+		return nil
+	}
+	delete(ts.byID, id)
+	for i, o := range ts.order {
+		if o == t {
+			ts.order = append(ts.order[:i:i], ts.order[i+1:]...)
+			break
+		}
+	}
+	return t
+}
+
+func (p *process) newWorker() *worker {
+	w := &worker{
+		p:       p,
+		channel: make(chan *task, 1),
+		stopped: make(chan struct{}),
+		state:   blueapi.StateIdle,
+		begins:  make(map[chan struct{}]*task),
+	}
+	p.server.wait.Go(w.run)
+	return w
+}
+
+// run is the thread of the run engine.
+func (w *worker) run() {
+	defer close(w.stopped)
+	for {
+		select {
+		case t := <-w.channel:
+			if t == nil {
+				return
+			}
+			w.cycle(t)
+		case <-w.p.ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *worker) cycle(t *task) {
+	w.mu.Lock()
+	w.current = t
+	t.pending = false
+	w.mu.Unlock()
+
+	outcome := w.execute(t)
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.p.ctx.Err() != nil {
+		return
+	}
+	t.outcome = outcome
+	if outcome.Kind == "error" {
+		t.errors = append(t.errors, outcome.Message)
+	}
+	t.complete = true
+	if w.pending.take(t.id) == nil {
+		// It was deleted meanwhile, or ran twice: a KeyError, in Python's words,
+		// and no event says that it has ended.
+		t.errors = append(t.errors, "'"+t.id+"'")
+		return
+	}
+	w.complete.put(t)
+	w.publish()
+}
+
+// execute makes the plan, which may take long, and then has the run engine run it.
+func (w *worker) execute(t *task) *blueapi.Outcome {
+	if t.plan.Prelude != nil {
+		if err := t.plan.Prelude(w.p.ctx, t.args); err != nil {
+			return failure(err)
+		}
+	}
+	if w.p.ctx.Err() != nil {
+		return failure(w.p.ctx.Err())
+	}
+	ended := w.p.server.runs.begin(t)
+	w.setState(blueapi.StateRunning)
+	var result any
+	var err error
+	if t.plan.Run != nil {
+		result, err = t.plan.Run(w.p.ctx, t.args)
+	}
+	ended(w.p.ctx.Err() != nil)
+	w.setState(blueapi.StateIdle)
+	if err != nil {
+		return failure(err)
+	}
+	return success(result)
+}
+
+func (w *worker) setState(s blueapi.WorkerState) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state = s
+	w.publish()
+}
+
+// publish tells of the current task, which is how begin learns of its start.
+func (w *worker) publish() {
+	for ch, t := range w.begins {
+		if w.current != nil && t.id == w.current.id {
+			close(ch)
+			delete(w.begins, ch)
+		}
+	}
+}
+
+// begin triggers a pending task and waits until something is heard of it.
+func (w *worker) begin(id string) error {
+	w.mu.Lock()
+	t := w.pending.byID[id]
+	if t == nil {
+		w.mu.Unlock()
+		return errNotFound
+	}
+	if w.state != blueapi.StateIdle || t.complete {
+		w.mu.Unlock()
+		return errInternal
+	}
+	begun := make(chan struct{})
+	w.begins[begun] = t
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.begins, begun)
+	}()
+	select {
+	case w.channel <- t:
+	default:
+		return errInternal
+	}
+	ctx, cancel := context.WithTimeout(w.p.ctx, startLimit)
+	defer cancel()
+	select {
+	case <-begun:
+		return nil
+	case <-ctx.Done():
+		return errInternal // and the task stays where it is
+	}
+}
+
+// stop waits for the plan to end, but not for ever: then it goes on unseen.
+func (w *worker) stop() error {
+	limit := time.NewTimer(stopLimit)
+	defer limit.Stop()
+	select {
+	case w.channel <- nil:
+	case <-w.p.ctx.Done():
+		return w.p.ctx.Err()
+	}
+	select {
+	case <-w.stopped:
+		return w.p.ctx.Err()
+	case <-limit.C:
+		return errors.New("TimeoutError: Worker did not stop within 30.0 seconds")
+	case <-w.p.ctx.Done():
+		return w.p.ctx.Err()
+	}
+}
+
+func (w *worker) submit(plan *Plan, args Args, request blueapi.TaskRequest) string {
+	id := newID()
+	metadata := append([]byte(`{"user":null,"instrument_session":`), appendString(nil, request.InstrumentSession)...)
+	metadata = append(append(metadata, `,"blueapi_task_id":`...), appendString(nil, id)...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pending.put(&task{
+		id: id, plan: plan, args: args, pending: true,
+		request: blueapi.TaskSpec{Name: plan.Name, Params: request.Params, Metadata: append(metadata, '}')},
+	})
+	return id
+}
+
+func (w *worker) task(id string) (blueapi.Task, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.pending.byID[id]
+	if t == nil {
+		t = w.complete.byID[id]
+	}
+	if t == nil {
+		return blueapi.Task{}, errNotFound
+	}
+	return t.record(), nil
+}
+
+func (w *worker) clear(id string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pending.take(id) == nil && w.complete.take(id) == nil {
+		return errNotFound
+	}
+	return nil
+}
+
+// active is the task that the worker has or had last, and whether it has ended.
+func (w *worker) active() (id string, ended bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.current == nil {
+		return "", true
+	}
+	return w.current.id, w.current.complete
+}
+
+func (w *worker) list(status blueapi.TaskStatus) []blueapi.Task {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	found := []blueapi.Task{}
+	for _, t := range w.pending.order {
+		switch status {
+		case blueapi.TaskComplete, blueapi.TaskError:
+			continue
+		case blueapi.TaskPending:
+			if !t.pending {
+				continue
+			}
+		case blueapi.TaskRunning:
+			if t.pending || t.complete {
+				continue
+			}
+		}
+		found = append(found, t.record())
+	}
+	if status == "" || status == blueapi.TaskComplete {
+		for _, t := range w.complete.order {
+			found = append(found, t.record())
+		}
+	}
+	return found
+}
+
+func (w *worker) workerState() blueapi.WorkerState {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
+}
+
+func (t *task) record() blueapi.Task {
+	return blueapi.Task{
+		ID: t.id, Request: t.request, IsComplete: t.complete, IsPending: t.pending,
+		Errors: append([]string{}, t.errors...), Outcome: t.outcome,
+	}
+}
+
+func success(result any) *blueapi.Outcome {
+	raw, kind := pythonResult(result)
+	return &blueapi.Outcome{Kind: "success", Result: raw, Type: kind}
+}
+
+func failure(err error) *blueapi.Outcome {
+	o := &blueapi.Outcome{Kind: "error", Type: "RuntimeError", Message: err.Error()}
+	if e, ok := errors.AsType[*PlanError](err); ok {
+		o.Type, o.Message = e.Type, e.Message
+	}
+	return o
+}
+
+// pythonResult writes what a plan returned, and names its type, as Python would.
+func pythonResult(result any) (json.RawMessage, string) {
+	b, err := json.Marshal(result)
+	if err != nil {
+		return json.RawMessage("null"), "Opaque"
+	}
+	v, bad := parse(string(b))
+	if bad != nil {
+		return json.RawMessage("null"), "Opaque"
+	}
+	switch f := result.(type) {
+	case float64:
+		return json.RawMessage(pythonFloat(f)), "float"
+	case float32:
+		return json.RawMessage(pythonFloat(float64(f))), "float"
+	}
+	names := [...]string{null: "NoneType", boolean: "bool", integer: "int", float: "float", text: "str", list: "list", object: "dict"}
+	return v.raw(), names[v.kind]
+}
