@@ -1,0 +1,227 @@
+//go:build linux && realserver
+
+package realserver
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/adamant-go/adamant/test/realserver/faultproxy"
+)
+
+// moment is when an outage begins.
+type moment struct {
+	name string
+	at   faultproxy.Outage // without Kind and For
+}
+
+func moments() []moment {
+	ms := []moment{
+		{"start", faultproxy.Outage{}},
+		{"before-PUT", faultproxy.Outage{Request: 1, Method: "PUT", Path: "/worker/task"}},
+		{"after-PUT", faultproxy.Outage{Request: 1, Method: "PUT", Path: "/worker/task", Answered: true}},
+	}
+	for k := 1; k <= 6; k++ {
+		ms = append(ms,
+			moment{fmt.Sprintf("before-%d", k), faultproxy.Outage{Request: k}},
+			moment{fmt.Sprintf("after-%d", k), faultproxy.Outage{Request: k, Answered: true}})
+	}
+	for _, d := range []time.Duration{300, 900, 1500} {
+		ms = append(ms, moment{fmt.Sprintf("at-%dms", d), faultproxy.Outage{Delay: d * time.Millisecond}})
+	}
+	return ms
+}
+
+func kinds(t *testing.T) []faultproxy.Kind {
+	return slices.DeleteFunc(faultproxy.Kinds(), func(k faultproxy.Kind) bool {
+		if k != faultproxy.Dropped {
+			return false
+		}
+		err := faultproxy.CanDrop()
+		if err != nil {
+			t.Logf("no outages of kind %v: %v", k, err)
+		}
+		return err != nil
+	})
+}
+
+// cell is one run of one command through one outage.
+type cell struct {
+	command command
+	kind    faultproxy.Kind
+	moment  moment
+}
+
+func (c cell) name() string { return fmt.Sprintf("%s/%v/%s", c.command.name, c.kind, c.moment.name) }
+
+// cells are those that OUTAGES chooses: "all", or how many, or how many and the
+// seed of the choice (20@7). Every kind and every command gets its share.
+func cells(t *testing.T) []cell {
+	choice, cmds, ks, ms := os.Getenv("OUTAGES"), commands(), kinds(t), moments()
+	var chosen []cell
+	if choice == "all" {
+		for _, c := range cmds {
+			for _, k := range ks {
+				for _, m := range ms {
+					chosen = append(chosen, cell{c, k, m})
+				}
+			}
+		}
+		return chosen
+	}
+	if choice == "" {
+		choice = "20"
+	}
+	count, seed, _ := strings.Cut(choice, "@")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		t.Fatalf("OUTAGES=%s: want all, N or N@SEED", choice)
+	}
+	s, err := strconv.ParseUint(seed+"0", 10, 64) // no seed is seed 0
+	if err != nil {
+		t.Fatalf("OUTAGES=%s: %v", choice, err)
+	}
+	rng := rand.New(rand.NewPCG(s, 0)) //nolint:gosec // a choice that can be made again
+	n = min(n, len(cmds)*len(ks)*len(ms))
+	for i := 0; len(chosen) < n; i++ {
+		c := cell{cmds[i%len(cmds)], ks[i/len(cmds)%len(ks)], ms[rng.IntN(len(ms))]}
+		if !slices.ContainsFunc(chosen, func(o cell) bool { return o.name() == c.name() }) {
+			chosen = append(chosen, c)
+		}
+	}
+	return chosen
+}
+
+// TestPromise1OutageTable runs a plan through one outage of one second, of every
+// kind, at every moment: the command succeeds, the plan runs once, and not more
+// than five sends a second meet the outage.
+func TestPromise1OutageTable(t *testing.T) {
+	s := theServer(t)
+	results := make(map[string]string)
+	chosen := cells(t)
+	for _, c := range chosen {
+		t.Run(strings.ReplaceAll(c.name(), " ", "-"), func(t *testing.T) {
+			o := c.moment.at
+			o.Kind, o.For = c.kind, time.Second
+			results[c.name()] = try(t, s, c.command, o, func(e ended, ran int) bool { return e.exit == 0 && ran == 1 })
+		})
+	}
+	report(os.Stdout, chosen, results)
+}
+
+// TestPromise3EndlessOutage starts a plan while the server is away for good: the
+// command gives up, and no faster than it may.
+func TestPromise3EndlessOutage(t *testing.T) {
+	s := theServer(t)
+	ks := []faultproxy.Kind{faultproxy.Refused, faultproxy.BlackHole, faultproxy.Unavailable}
+	if os.Getenv("OUTAGES") == "all" {
+		ks = kinds(t)
+	}
+	results := make(map[string]string)
+	var chosen []cell
+	for _, cmd := range commands() {
+		for _, k := range ks {
+			c := cell{cmd, k, moment{name: "for ever"}}
+			chosen = append(chosen, c)
+			t.Run(strings.ReplaceAll(c.name(), " ", "-"), func(t *testing.T) {
+				o := faultproxy.Outage{Kind: k, For: faultproxy.Forever}
+				results[c.name()] = try(t, s, cmd, o, func(e ended, ran int) bool { return e.exit > 0 && ran == 0 })
+			})
+		}
+	}
+	report(os.Stdout, chosen, results)
+}
+
+// try runs the plan through the outage and puts what happened in a few words.
+func try(t *testing.T, s *Server, c command, o faultproxy.Outage, good func(e ended, ran int) bool) string {
+	p, err := faultproxy.Listen(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	file := filepath.Join(t.TempDir(), "lines")
+	p.Arm(o)
+	e := c.run(t, s, p.URL(), plan{"append_line", map[string]any{"path": file, "line": "x", "seconds": 1}})
+	sends, spans := p.Sends(), p.Outages()
+	if o.For != faultproxy.Forever {
+		for len(p.Outages()) > 0 && p.Outages()[0].End.IsZero() {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	s.settle(t)
+	ran := lines(t, file)
+
+	words := fmt.Sprintf("exit %d, %d line(s), %.1f s", e.exit, ran, e.took.Seconds())
+	rate := 0
+	switch {
+	case len(spans) == 0:
+		words += ", no such moment"
+	case p.Counted() != nil:
+		words += ", not counted"
+	default:
+		rate = faultproxy.MaxPerSecond(sends, spans[0])
+		words += fmt.Sprintf(", %d/s", rate)
+	}
+	ok := good(e, ran) && rate <= 5
+	if ok {
+		words = strings.Replace(words, "exit 0, 1 line(s)", "ok", 1)
+	} else {
+		words = "**" + words + "**"
+	}
+	if !ok && c.sound {
+		t.Errorf("%s\n%v\nrequests: %s", words, e, describe(p))
+	} else {
+		t.Log(words)
+	}
+	return words
+}
+
+// describe tells the story of a cell, for who has to find out what went wrong.
+func describe(p *faultproxy.Proxy) string {
+	var b strings.Builder
+	var zero time.Time
+	at := func(when time.Time) string {
+		if zero.IsZero() {
+			zero = when
+		}
+		return fmt.Sprintf("\n  %7.3f ", when.Sub(zero).Seconds())
+	}
+	for _, s := range p.Sends() {
+		fmt.Fprintf(&b, "%ssend from port %d, connecting: %v", at(s.At), s.Port, s.Dial)
+	}
+	for _, r := range p.Requests() {
+		fmt.Fprintf(&b, "%s%d. %s %s from port %d: reached the server: %v, told %d",
+			at(r.At), r.Number, r.Method, r.Path, r.Port, r.Reached, r.Status)
+	}
+	for _, o := range p.Outages() {
+		fmt.Fprintf(&b, "%soutage %v begins", at(o.Begin), o.Kind)
+		if !o.End.IsZero() {
+			fmt.Fprintf(&b, ", ends after %.3f s", o.End.Sub(o.Begin).Seconds())
+		}
+	}
+	return b.String()
+}
+
+// report prints a table for each command: kinds down, moments across, or the
+// cells in a list if they are few of many.
+func report(w io.Writer, chosen []cell, results map[string]string) {
+	fmt.Fprintln(w, "\n| command | outage | moment | result |\n|---|---|---|---|")
+	for _, c := range chosen {
+		if r := results[c.name()]; r != "" { // -run may have left it out
+			fmt.Fprintf(w, "| %s | %v | %s | %s |\n", c.command.name, c.kind, c.moment.name, r)
+		}
+	}
+	fmt.Fprintln(w)
+}

@@ -1,0 +1,160 @@
+//go:build linux && realserver
+
+package realserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/adamant-go/adamant/test/realserver/faultproxy"
+)
+
+func TestServerLives(t *testing.T) {
+	s := theServer(t)
+	id := func() (env struct {
+		ID string `json:"environment_id"`
+	},
+	) {
+		s.get(t, "/environment", &env)
+		return env
+	}
+	before := id()
+
+	thawed, err := s.Freeze(300 * time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if during := id(); during != before {
+		t.Errorf("frozen, it changed its environment from %v to %v", before, during)
+	}
+	<-thawed
+
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Freeze(0); err == nil {
+		t.Error("a killed server could be frozen")
+	}
+	if err := s.Again(); err != nil {
+		t.Fatal(err)
+	}
+	if after := id(); after == before {
+		t.Errorf("started again, it has the environment %v of before", after)
+	}
+}
+
+// slowStart needs six seconds before it reports that it runs, longer than the
+// server waits for that.
+func slowStart(t *testing.T) (plan, string) {
+	file := filepath.Join(t.TempDir(), "lines")
+	return plan{"slow_start", map[string]any{"seconds": 6, "path": file}}, file
+}
+
+// stall is how long the server hears nothing, from before it gets the PUT.
+const stall = 2500 * time.Millisecond
+
+// TestPromise5DoubleRun shows what our run protocol is there for. If the first
+// part fails, the server has changed: it keeps a task from running twice.
+func TestPromise5DoubleRun(t *testing.T) {
+	t.Run("a client that repeats the PUT runs the plan twice", func(t *testing.T) {
+		// Both PUTs must be looked at before either is obeyed, which nearly
+		// always happens.
+		const tries = 3
+		for range tries {
+			if runs := repeatPUT(t, theServer(t)); runs == 2 {
+				return
+			}
+		}
+		t.Errorf("in %d tries the plan never ran twice: the server has changed", tries)
+	})
+	for _, c := range commands() {
+		t.Run(c.name+" runs it once", func(t *testing.T) {
+			s := theServer(t)
+			proxy, err := faultproxy.Listen(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer proxy.Close()
+			proxy.Before(http.MethodPut, "/worker/task", func() {
+				if _, err := s.Freeze(stall); err != nil {
+					t.Error(err)
+				}
+			})
+			p, file := slowStart(t)
+			e := c.run(t, s, proxy.URL(), p)
+			time.Sleep(7 * time.Second) // what a second run would take
+			s.settle(t)
+			puts := 0
+			for _, r := range proxy.Requests() {
+				if r.Method == http.MethodPut {
+					puts++
+				}
+			}
+			if ran := lines(t, file); ran != 1 || puts != 1 || e.exit != 0 && c.sound {
+				t.Errorf("the plan ran %d time(s), %d PUT(s)\n%v\nrequests: %s", ran, puts, e, describe(proxy))
+			}
+		})
+	}
+}
+
+// repeatPUT sends the PUT of one task, and again after a time-out of 1 s, while
+// the server is stalled. It returns how often the plan ran.
+func repeatPUT(t *testing.T, s *Server) int {
+	p, file := slowStart(t)
+	body := fmt.Sprintf(`{"name":%q,"params":%s,"instrument_session":"cm12345-1"}`, p.name, p.json())
+	status, answer := send(t, http.MethodPost, s.URL+"/tasks", body)
+	var task struct {
+		ID string `json:"task_id"`
+	}
+	if err := json.Unmarshal([]byte(answer), &task); err != nil {
+		t.Fatalf("POST /tasks: %d %s", status, answer)
+	}
+	if _, err := s.FreezeMain(stall); err != nil {
+		t.Fatal(err)
+	}
+	statuses := make(chan int, 2)
+	put := func() {
+		status, _ := send(t, http.MethodPut, s.URL+"/worker/task", fmt.Sprintf(`{"task_id":%q}`, task.ID))
+		statuses <- status
+	}
+	go put()
+	time.Sleep(time.Second)
+	go put()
+	first, second := <-statuses, <-statuses
+	if first+second == http.StatusOK+http.StatusInternalServerError { // else one was refused: 409
+		for end := time.Now().Add(20 * time.Second); lines(t, file) < 2 && time.Now().Before(end); {
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	s.settle(t)
+	runs := lines(t, file)
+	t.Logf("the two PUTs were answered %d and %d, the plan ran %d time(s)", first, second, runs)
+	return runs
+}
+
+// send is safe to call from any goroutine of the test.
+func send(t *testing.T, method, url, body string) (int, string) {
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewBufferString(body))
+	if err != nil {
+		t.Error(err)
+		return 0, ""
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Error(err)
+		return 0, ""
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return resp.StatusCode, string(b)
+}
