@@ -18,7 +18,7 @@ func replayable(r *http.Request, limit int64) (*http.Request, error) {
 	if r.Body == nil || r.Body == http.NoBody || r.GetBody != nil {
 		return r, nil
 	}
-	defer func() { _ = r.Body.Close() }()
+	defer closeBody(r)
 	if r.ContentLength > limit {
 		return nil, fmt.Errorf("retryhttp: a body of %d bytes without GetBody is longer than the %d that are kept for a resend: set Request.GetBody or Transport.RequestLimit", r.ContentLength, limit)
 	}
