@@ -187,7 +187,7 @@ func (c *Client) judge(op *operation, resp *http.Response, answer []byte, bodyEr
 	if ours {
 		c.version.Store(&Version{Server: resp.Header.Get("X-Blueapi-Version"), API: resp.Header.Get("X-Api-Version")})
 	}
-	if f := retryhttp.Judge(resp, time.Now()); f != nil {
+	if f := retryhttp.Judge(resp); f != nil {
 		return nil, f
 	}
 	success := resp.StatusCode/100 == 2

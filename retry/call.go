@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,13 +34,23 @@ type Call struct {
 	ticket Ticket
 	first  attemptContext
 
+	nested bool
+	inside bool // a caller has passed this very gate
+	// shared becomes withCopies when the first copy is made, or over when the
+	// call ends before that, so that a call that ends soon takes no lock.
+	shared atomic.Int32
+
 	mu       sync.Mutex
 	numbers  int // attempts begun, copies included
-	nested   bool
-	inside   bool // a caller has passed this very gate
 	finished bool
 	slow     *slowCall
 }
+
+// The values of Call.shared after zero.
+const (
+	withCopies = iota + 1
+	over
+)
 
 // slowCall is the part of a call that one that succeeds at once never needs. It
 // is guarded by the call's mutex.
@@ -96,10 +107,13 @@ func (c *Call) Run(ctx context.Context, p *Policy, t Tryer) (Attempt, error) {
 
 func (c *Call) loop() (Attempt, error) {
 	for failures := 0; ; failures++ {
-		a := c.next()
+		a := c.next(failures == 0)
 		if err := c.pass(); err != nil {
 			if errors.Is(err, errWoken) {
 				return c.winnersResult()
+			}
+			if failures == 0 {
+				c.numbers = 0
 			}
 			return a, c.gaveUp(err)
 		}
@@ -130,14 +144,17 @@ func (c *Call) loop() (Attempt, error) {
 	}
 }
 
-// next prepares the attempt that is to be made.
-func (c *Call) next() Attempt {
-	actx := &c.first
-	if c.attempts() > 0 {
-		actx = &attemptContext{Context: c.ctx, mark: c.first.mark}
+// next prepares the attempt that is to be made. Nobody else knows the call before
+// the first.
+func (c *Call) next(first bool) Attempt {
+	a := Attempt{call: c, ticket: &c.ticket, ctx: &c.first}
+	if first {
+		c.numbers, a.Number = 1, 1
+	} else {
+		a.ctx = &attemptContext{Context: c.ctx, mark: c.first.mark}
 	}
-	c.ticket.attempt = actx
-	return Attempt{call: c, ticket: &c.ticket, ctx: actx}
+	c.ticket.attempt = a.ctx
+	return a
 }
 
 // pass waits at the gate.
@@ -166,16 +183,17 @@ func (c *Call) woken() <-chan struct{} {
 }
 
 func (c *Call) begin(a Attempt) Attempt {
-	c.mu.Lock()
-	c.numbers++
-	a.Number = c.numbers
-	if a.ctx != &c.first {
-		c.more().current = a.ctx
+	if a.Number != 1 {
+		c.mu.Lock()
+		c.numbers++
+		a.Number = c.numbers
+		s := c.more()
+		s.current = a.ctx
+		if s.won {
+			a.ctx.cancel(errBeaten)
+		}
+		c.mu.Unlock()
 	}
-	if c.slow != nil && c.slow.won {
-		a.ctx.cancel(errBeaten)
-	}
-	c.mu.Unlock()
 	a.Fresh = a.Number > 1 || c.ticket.isPaced
 	c.traceAttempting(a)
 	return a
@@ -295,6 +313,14 @@ func (c *Call) attempts() int {
 	return c.numbers
 }
 
+// upcoming is the number of the attempt that a waiting call is going to make.
+func (c *Call) upcoming() int {
+	if c.ticket.sentAt.IsZero() {
+		return 1
+	}
+	return c.attempts() + 1
+}
+
 func (c *Call) contextReason() Reason {
 	if errors.Is(c.ctx.Err(), context.DeadlineExceeded) {
 		return Deadline
@@ -379,9 +405,12 @@ func (c *Call) fail(r Reason, f *Failure) error {
 
 // finish ends the copies and waits for them.
 func (c *Call) finish() {
+	if c.shared.CompareAndSwap(0, over) {
+		return
+	}
 	c.mu.Lock()
 	c.finished = true
-	if c.slow == nil || len(c.slow.copies) == 0 {
+	if len(c.slow.copies) == 0 {
 		c.mu.Unlock()
 		return
 	}
@@ -400,7 +429,7 @@ func (c *Call) startCopy(t *Ticket) {
 	c.mu.Lock()
 	s := c.more()
 	enough := c.policy.Wait == 0 && c.numbers >= c.policy.attempts()
-	if c.finished || s.won || enough {
+	if c.finished || s.won || enough || !c.shared.CompareAndSwap(0, withCopies) && c.shared.Load() == over {
 		c.mu.Unlock()
 		c.gate.leave(t)
 		return
@@ -451,6 +480,9 @@ func (c *Call) runCopy(a Attempt) {
 }
 
 func (c *Call) answeredByCopy() bool {
+	if c.shared.Load() != withCopies {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.slow != nil && c.slow.won
@@ -500,6 +532,6 @@ func (c *Call) traceWait(d time.Duration) {
 		return
 	}
 	t.Waiting(c.ctx, WaitInfo{
-		AttemptInfo: c.info(c.attempts()+1, false), Since: c.ticket.joined, Delay: d, Err: c.lastCause(),
+		AttemptInfo: c.info(c.upcoming(), false), Since: c.ticket.joined, Delay: d, Err: c.lastCause(),
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/adamant-go/adamant/retry"
 )
@@ -74,7 +73,7 @@ func (x *exchange) Try(ctx context.Context, a retry.Attempt) error {
 	if err != nil {
 		return err
 	}
-	if f := Judge(resp, time.Now()); f != nil {
+	if f := Judge(resp); f != nil {
 		if resp.Body != nil && resp.Body != http.NoBody {
 			_ = buffer(resp, a, failedLimit) // a cut 503 is a 503 still
 		}
@@ -87,12 +86,12 @@ func (x *exchange) Try(ctx context.Context, a retry.Attempt) error {
 			return &retry.Failure{Verdict: retry.Ambiguous, Err: err}
 		}
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	if a.Number == 1 {
-		x.first = resp
+		x.first = resp // read when all attempts have ended
 		return nil
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.others().more[a.Number] = resp
 	return nil
 }
@@ -113,10 +112,9 @@ func (x *exchange) keepLast(resp *http.Response, a retry.Attempt) {
 	s.last, s.lastN = resp, a.Number
 }
 
-// take returns the response of an attempt, so that discard leaves it alone.
+// take returns the response of an attempt, so that discard leaves it alone. It
+// and discard are called when all attempts have ended.
 func (x *exchange) take(number int) *http.Response {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	if number == 1 {
 		resp := x.first
 		x.first = nil
@@ -129,8 +127,6 @@ func (x *exchange) take(number int) *http.Response {
 
 // discard closes the responses that nobody will read.
 func (x *exchange) discard() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	if x.first != nil {
 		_ = x.first.Body.Close()
 	}

@@ -22,7 +22,7 @@ func (e *StatusError) Error() string {
 // application, which 4xx and 500 are too. 502, 503 and 504 are what a proxy says
 // in its stead: whether the request got through is not known, unless our own
 // gateway says so. 429 is an answer, by which nothing was done.
-func Judge(resp *http.Response, now time.Time) *retry.Failure {
+func Judge(resp *http.Response) *retry.Failure {
 	verdict := retry.Ambiguous
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests:
@@ -40,7 +40,7 @@ func Judge(resp *http.Response, now time.Time) *retry.Failure {
 		Shared:  resp.StatusCode == http.StatusServiceUnavailable,
 		Stop:    resp.Header.Get("X-Should-Retry") == "false",
 	}
-	if after, ok := RetryAfter(resp.Header, now); ok {
+	if after, ok := RetryAfter(resp.Header, time.Now()); ok {
 		f.RetryAfter = after
 	}
 	return f

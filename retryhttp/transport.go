@@ -3,6 +3,7 @@ package retryhttp
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/adamant-go/adamant/retry"
@@ -49,7 +50,8 @@ type Transport struct {
 
 	once  sync.Once
 	wire  Wire
-	mu    sync.RWMutex
+	last  atomic.Pointer[policies] // of the latest call
+	mu    sync.Mutex
 	known map[destination]*policies
 }
 
@@ -113,7 +115,10 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 // policies are what the calls to one destination share.
-type policies struct{ copied, safe, once retry.Policy }
+type policies struct {
+	of                 destination
+	copied, safe, once retry.Policy
+}
 
 func (t *Transport) policy(r *http.Request) *retry.Policy {
 	p := t.policies(r)
@@ -131,21 +136,21 @@ func (t *Transport) policies(r *http.Request) *policies {
 	if t.Key != nil {
 		d = destination{host: t.Key(r)}
 	}
-	t.mu.RLock()
-	p := t.known[d]
-	t.mu.RUnlock()
-	if p != nil {
+	p := t.last.Load()
+	if p != nil && p.of == d {
 		return p
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p = t.known[d]; p == nil {
 		p = t.newPolicies()
+		p.of = d
 		if t.known == nil {
 			t.known = make(map[destination]*policies)
 		}
 		t.known[d] = p
 	}
+	t.last.Store(p)
 	return p
 }
 
