@@ -92,7 +92,8 @@ func (a *app) config() (config.Config, error) {
 	return c, nil
 }
 
-// client returns a client of the server that the options name.
+// client returns a client of the server that the options name. It is the only
+// place where one is made.
 func (a *app) client() (*blueapi.Client, error) {
 	c, err := a.config()
 	if err != nil {

@@ -1,113 +1,126 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/retry"
 )
 
 // endOfRun turns what became of a run into words and an exit status: here and
-// nowhere else. Under controller the words are blueapi's, and the status of a
-// run that ended is 0, however it ended.
+// nowhere else. Under controller the words are blueapi's where it has any, and
+// the status of a run that ended is 0, however it ended.
 func endOfRun(v voice, f format, plan string, r blueapi.Result, err error) ending {
-	if err == nil && r.Word == blueapi.Done && r.Outcome != nil {
-		text, err := outcomeText(*r.Outcome)
-		if err != nil {
-			return ending{msg: v.errorf("%v", err), status: statusError}
-		}
-		if f == jsonText {
-			outcome, _ := outcomeDict(r.Outcome) // outcomeText could read it too
-			text = dumps(pyDict{{"task_id", r.TaskID}, {"outcome", outcome}}, 0) + "\n"
-		}
-		e := ending{out: text}
-		if v == asAdamant && r.Outcome.Kind == "error" {
-			e.status = statusFailed
-		}
-		return e
+	outcome := r.Outcome
+	if v == asBlueapi && r.Word == blueapi.Done && outcome == nil && r.Task != nil {
+		outcome = r.Task.Outcome // blueapi takes it for the truth
+	}
+	if r.Word == blueapi.Done && outcome != nil {
+		return endOfPlan(v, f, r.TaskID, *outcome)
 	}
 
+	refused := refusal(err)
 	e := ending{status: statusUnknown}
-	refused, answered := errors.AsType[*blueapi.Error](err)
-	switch {
-	case errors.Is(err, context.Canceled):
+	switch r.Reason {
+	case blueapi.NotRecorded:
+		e.msg = v.errorf("plan %s was paused, aborted or stopped; how it ended is not recorded (task %s)", plan, r.TaskID)
+	case blueapi.Refused:
+		e = endOfRefusal(v, plan, refused)
+	case blueapi.Busy:
+		e.status = statusBusy
+		e.msg = v.errorf("plan %s was not started: the server is busy with another plan", plan)
+	case blueapi.Interrupted:
 		e.status = statusInterrupted
 		e.msg = v.errorf("interrupted; plan %s was not started", plan)
-		if r.TaskID != "" {
+	case blueapi.Abandoned:
+		e.msg = v.errorf("%v; 'adamant task %s' shows it", err, r.TaskID)
+		if r.Task != nil && !r.Task.IsPending {
 			e.status = statusStillRunning
-			e.msg = v.errorf("interrupted; plan %s may go on running: see 'adamant task %s'", plan, r.TaskID)
+			e.msg = v.errorf("interrupted; plan %s goes on: 'adamant task %s' shows it", plan, r.TaskID)
 		}
-		if v == asBlueapi {
-			e.msg = "\nAborted!"
-		}
-	case answered && strings.HasPrefix(refused.Op, http.MethodPost) && refused.Status == http.StatusNotFound:
-		e.status = statusUsage
-		e.msg = v.errorf("Plan '%s' was not recognised", plan)
-	case answered && refused.Fields != nil:
-		e.status = statusUsage
-		e.msg = v.errorf("Incorrect parameters supplied%s", fieldLines(refused.Fields))
-	case answered && refused.Status == http.StatusConflict:
-		e.status = statusBusy
-		e.msg = v.errorf("the server is busy with another plan; plan %s was not started", plan)
-	case answered && !denied(refused):
-		e.status = statusError
-		e.msg = v.errorf("plan %s: %s", plan, said(refused))
-	case err != nil:
-		e = endOfCall(v, "", err)
-		if v == asAdamant && e.status == statusError && r.Word != blueapi.Unknown {
-			e.status = statusNotStarted
-			e.msg += "; plan " + plan + " was not started"
-		}
-	case r.Word == blueapi.Done:
-		e.msg = v.errorf("plan %s ended, and how was not recorded (task %s)", plan, r.TaskID)
-	case r.Word == blueapi.NotStarted:
-		e.status = statusNotStarted
-		e.msg = v.errorf("plan %s was not started", plan)
 	default:
-		e.msg = v.errorf("what became of plan %s is not known: see 'adamant task %s'", plan, r.TaskID)
-	}
-	if v == asBlueapi {
-		e.status = statusError
-		if answered && (refused.Status == http.StatusConflict || refused.Status >= 500) {
-			e.msg = v.errorf("Remote control error: %d", refused.Status)
+		e.msg = v.errorf("%v", err)
+		if r.Word == blueapi.NotStarted {
+			e.status = statusNotStarted
+		} else {
+			e.msg += "; 'adamant task " + r.TaskID + "' shows it"
 		}
+	}
+	if v != asBlueapi {
+		return e
+	}
+	e.status = statusError
+	switch {
+	case r.Reason == blueapi.Interrupted || r.Reason == blueapi.Abandoned:
+		e.msg = aborted
+	case r.Word == blueapi.NotStarted && r.Reason != blueapi.Refused && refused != nil:
+		e.msg = v.errorf("Remote control error: %d", refused.Status)
+	case r.Reason == blueapi.Unreachable:
+		e.msg = v.errorf(noConnection)
 	}
 	return e
+}
+
+// What blueapi says on an interrupt, and of a server that it cannot reach.
+const (
+	aborted      = "\nAborted!"
+	noConnection = "Failed to establish connection to blueapi server."
+)
+
+// endOfPlan is the end of a run whose plan has an outcome.
+func endOfPlan(v voice, f format, task string, o blueapi.Outcome) ending {
+	text, err := outcomeText(o)
+	if err != nil {
+		return ending{msg: v.errorf("%v", err), status: statusError}
+	}
+	if f == jsonText {
+		outcome, _ := outcomeDict(&o) // outcomeText could read it too
+		text = dumps(pyDict{{"task_id", task}, {"outcome", outcome}}, 0) + "\n"
+	}
+	e := ending{out: text}
+	if v == asAdamant && o.Kind == "error" {
+		e.status = statusFailed
+	}
+	return e
+}
+
+// endOfRefusal is the end of a run that the server refused before anything was
+// started.
+func endOfRefusal(v voice, plan string, refused *blueapi.Error) ending {
+	switch {
+	case denied(refused):
+		return endOfCall(v, "", refused)
+	case refused.Status == http.StatusNotFound:
+		return ending{msg: v.errorf("Plan '%s' was not recognised", plan), status: statusUsage}
+	case refused.Fields != nil:
+		return ending{msg: v.errorf("Incorrect parameters supplied%s", fieldLines(refused.Fields)), status: statusUsage}
+	default:
+		return ending{msg: v.errorf("plan %s was not started: %v", plan, refused), status: statusError}
+	}
 }
 
 // endOfCall turns the error of a call into words and an exit status. What was
 // asked for, such as "plan count", is named if the server does not have it.
 func endOfCall(v voice, what string, err error) ending {
-	e := ending{status: statusError}
-	refused, answered := errors.AsType[*blueapi.Error](err)
-	failed, unreachable := errors.AsType[*url.Error](err)
-	switch {
-	case errors.Is(err, context.Canceled):
-		e.status = statusInterrupted
-		e.msg = v.errorf("interrupted")
-		if v == asBlueapi {
-			e.msg = "\nAborted!"
-		}
-	case answered && denied(refused):
-		e.status = statusNotAuthorised
+	e := ending{msg: v.errorf("%v", err), status: statusError}
+	tries, tried := errors.AsType[*retry.Error](err)
+	switch refused := refusal(err); {
+	case denied(refused):
 		e.msg = v.errorf("Access denied. Please check your login status and try again.")
-	case answered && what != "" && refused.Status == http.StatusNotFound:
-		e.status = statusUsage
-		e.msg = v.errorf("the server has no %s", what)
-	case answered:
-		e.msg = v.errorf("%s", said(refused))
-	case unreachable && v == asBlueapi:
-		e.msg = v.errorf("Failed to establish connection to blueapi server.")
-	case unreachable:
-		e.msg = v.errorf("cannot reach the server: %v", failed)
-	default:
-		e.msg = v.errorf("%v", err)
+		e.status = statusNotAuthorised
+	case refused != nil && refused.Status == http.StatusNotFound && what != "":
+		e = ending{msg: v.errorf("the server has no %s", what), status: statusUsage}
+	case tried && tries.Reason == retry.Cancelled && v == asBlueapi:
+		e.msg = aborted
+	case tried && tries.Reason == retry.Cancelled:
+		e = ending{msg: v.errorf("interrupted"), status: statusInterrupted}
+	case tried && refused == nil && v == asBlueapi:
+		e.msg = v.errorf(noConnection)
 	}
 	if v == asBlueapi {
 		e.status = statusError
@@ -115,20 +128,19 @@ func endOfCall(v voice, what string, err error) ending {
 	return e
 }
 
-func denied(e *blueapi.Error) bool {
-	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+// refusal is the server's own refusal with which a call ended, if it did.
+func refusal(err error) *blueapi.Error {
+	if tries, ok := errors.AsType[*retry.Error](err); ok {
+		err = tries.Err // and not that of an earlier attempt
+	}
+	if e, ok := errors.AsType[*blueapi.Error](err); ok && !e.Foreign {
+		return e
+	}
+	return nil
 }
 
-// said is the server's answer in one line.
-func said(e *blueapi.Error) string {
-	text := e.Detail
-	if text == "" {
-		text = strings.Join(strings.Fields(string(e.Body)), " ")
-	}
-	if runes := []rune(text); len(runes) > 200 {
-		text = string(runes[:200]) + "..."
-	}
-	return fmt.Sprintf("the server answered %d: %s", e.Status, text)
+func denied(e *blueapi.Error) bool {
+	return e != nil && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
 }
 
 // fieldLines lists what is wrong with parameters, in blueapi's words.

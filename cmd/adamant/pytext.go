@@ -89,17 +89,21 @@ func fill(s string, width int) string {
 			continue
 		}
 		room := width - utf8.RuneCountInString(line)
-		switch n := utf8.RuneCountInString(chunks[0]); {
-		case n <= room:
+		n := utf8.RuneCountInString(chunks[0])
+		if n <= room {
 			line += chunks[0]
 			chunks = chunks[1:]
 			continue
-		case n > width && room > 0:
+		}
+		switch {
+		case n <= width:
+			line = strings.TrimRight(line, " ")
+		case room > 0: // and at no room textwrap leaves the blank at the end
 			cut := breakWord([]rune(chunks[0]), room)
 			line += string([]rune(chunks[0])[:cut])
 			chunks[0] = string([]rune(chunks[0])[cut:])
 		}
-		out, line = append(out, strings.TrimRight(line, " ")), ""
+		out, line = append(out, line), ""
 	}
 	if line = strings.TrimRight(line, " "); line != "" {
 		out = append(out, line)
@@ -119,28 +123,37 @@ func breakWord(word []rune, room int) int {
 }
 
 // chunksOf cuts a text into what may stand on lines of its own: words, parts
-// of hyphenated words, and the blanks between them.
+// of hyphenated words, dashes, and the blanks between them.
 func chunksOf(s string) []string {
 	var chunks []string
-	runes := []rune(s)
+	text := []rune(s)
 	start := 0
-	for i := 1; i <= len(runes); i++ {
-		if i == len(runes) || (runes[i] == ' ') != (runes[i-1] == ' ') || hyphenBreak(runes, start, i) {
-			chunks = append(chunks, string(runes[start:i]))
+	for i := 1; i <= len(text); i++ {
+		if i == len(text) || (text[i] == ' ') != (text[i-1] == ' ') || mayBreak(text, start, i) {
+			chunks = append(chunks, string(text[start:i]))
 			start = i
 		}
 	}
 	return chunks
 }
 
-// hyphenBreak tells whether a word may be broken before i: after a hyphen that
-// has two letters before it and two after it.
-func hyphenBreak(s []rune, start, i int) bool {
+// mayBreak tells whether a word that begins at start may be broken before i:
+// after a hyphen with two letters on each side, and around a dash (--).
+func mayBreak(s []rune, start, i int) bool {
 	letter := func(i int) bool { return i >= start && i < len(s) && unicode.IsLetter(s[i]) }
-	if s[i-1] != '-' {
-		return false
+	word := func(i int) bool {
+		return i >= 0 && i < len(s) && (s[i] == '_' || unicode.IsLetter(s[i]) || unicode.IsNumber(s[i]))
 	}
-	before := letter(i-2) && letter(i-3)
-	after := letter(i) && (letter(i+1) || i+2 < len(s) && s[i+1] == '-' && letter(i+2))
-	return before && after
+	if s[i-1] != '-' {
+		end := i
+		for end < len(s) && s[end] == '-' {
+			end++
+		}
+		return end-i >= 2 && (word(i-1) || strings.ContainsRune(`!"'&.,?`, s[i-1])) && word(end)
+	}
+	if i-start >= 2 && s[start] == '-' && start > 0 && s[start-1] != ' ' { // the dash is a chunk
+		return strings.Trim(string(s[start:i]), "-") == "" && word(i)
+	}
+	return letter(i-2) && letter(i-3) &&
+		letter(i) && (letter(i+1) || i+2 < len(s) && s[i+1] == '-' && letter(i+2))
 }

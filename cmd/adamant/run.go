@@ -134,17 +134,25 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 		return err
 	}
 	defer c.Close()
-
-	r, result, err := c.Start(ctx, request)
-	if err != nil || o.ground == background && result.Word == 0 {
-		if err == nil {
-			return a.ui.result(startedText(r.TaskID(), f))
-		}
-		return endOfRun(a.ui.voice, f, request.Name, result, err)
+	c.Wait = o.wait
+	watching, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	c.RunTrace = &blueapi.RunTrace{}
+	if a.ui.voice == asBlueapi {
+		c.RunTrace.Paused = func(string) { stop(errPaused) } // as blueapi: its run ends there
 	}
-	result, err = r.Wait(ctx)
-	if result.TaskID == "" {
-		result.TaskID = r.TaskID()
+
+	r, err := c.Start(ctx, request)
+	if err != nil {
+		failed, _ := errors.AsType[*blueapi.RunError](err)
+		return endOfRun(a.ui.voice, f, request.Name, failed.Result, err)
+	}
+	if o.ground == background {
+		return a.ui.result(startedText(r.TaskID(), f))
+	}
+	result, err := r.Wait(watching)
+	if errors.Is(context.Cause(watching), errPaused) {
+		result.Word, result.Reason, err = blueapi.Done, blueapi.NotRecorded, nil
 	}
 	return endOfRun(a.ui.voice, f, request.Name, result, err)
 }
@@ -180,4 +188,5 @@ func (a *app) checkFollow(o runOptions) error {
 var (
 	errNotObject = errors.New("Parameters must be a JSON object with string keys")
 	errNoBroker  = errors.New("Stomp configuration required to run plans is missing or disabled")
+	errPaused    = errors.New("the plan was paused by somebody")
 )

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// replay is a server that answers with what a real blueapi was recorded to
+// answer. It runs every plan to the end that was recorded for its kind.
+type replay struct {
+	*httptest.Server
+	recorded []exchange
+	started  chan struct{} // closed at the first look at a task that runs
+
+	mu    sync.Mutex
+	scene scene
+	tasks map[string]blueapiTask
+	task  string // that the worker has
+	once  sync.Once
+}
+
+// scene is what the server is like.
+type scene struct {
+	state string // the recording of GET /worker/state
+	start string // the recording of PUT /worker/task
+	end   string // the recording of a task that has ended; by default by plan
+	deny  bool   // no request is allowed
+}
+
+type blueapiTask struct{ Name, Params string }
+
+type exchange struct {
+	name    string
+	Request struct {
+		Method, Path string
+		Body         *string
+	}
+	Response struct {
+		Status  int
+		Headers map[string]string
+		Body    string
+	}
+}
+
+func newReplay(t testing.TB, s scene) *replay {
+	t.Helper()
+	files, err := filepath.Glob("testdata/http/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("recordings: %d, %v", len(files), err)
+	}
+	r := &replay{scene: s, tasks: map[string]blueapiTask{}, started: make(chan struct{})}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e exchange
+		if err := json.Unmarshal(b, &e); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		e.name = strings.TrimLeft(strings.TrimSuffix(filepath.Base(file), ".json"), "0123456789-")
+		r.recorded = append(r.recorded, e)
+	}
+	r.Server = httptest.NewServer(r)
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *replay) enter(s scene) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.scene = s
+}
+
+func (r *replay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, _ := io.ReadAll(req.Body)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	path := strings.TrimPrefix(req.URL.Path, "/api/v1")
+	switch what := req.Method + " " + path; {
+	case r.scene.deny:
+		r.answer(w, "no-token", nil)
+	case what == "POST /tasks":
+		r.submit(w, body)
+	case what == "PUT /worker/task":
+		r.start(w, body)
+	case what == "GET /worker/task":
+		r.answer(w, "worker-task-none", func(s string) string {
+			return strings.Replace(s, "null", jsonOf(r.task, r.task == ""), 1)
+		})
+	case what == "GET /worker/state":
+		r.answer(w, or(r.scene.state, "worker-state-idle"), nil)
+	case strings.HasPrefix(path, "/tasks/"):
+		r.showTask(w, req.Method, strings.TrimPrefix(path, "/tasks/"))
+	default:
+		for _, e := range r.recorded {
+			if e.Request.Method == req.Method && e.Request.Path == path {
+				r.answer(w, e.name, nil)
+				return
+			}
+		}
+		r.answer(w, "task-unknown", nil)
+	}
+}
+
+func (r *replay) submit(w http.ResponseWriter, body []byte) {
+	for _, e := range r.recorded {
+		if e.Request.Method == "POST" && e.Request.Body != nil && sameJSON([]byte(*e.Request.Body), body) {
+			r.answer(w, e.name, r.newTask(body))
+			return
+		}
+	}
+	r.answer(w, "submit", r.newTask(body))
+}
+
+// newTask puts a new task's id into the answer that has one.
+func (r *replay) newTask(body []byte) func(string) string {
+	return func(s string) string {
+		var answer struct {
+			ID string `json:"task_id"`
+		}
+		var request struct {
+			Name   string
+			Params json.RawMessage
+		}
+		if json.Unmarshal([]byte(s), &answer) != nil || answer.ID == "" || json.Unmarshal(body, &request) != nil {
+			return s
+		}
+		id := fmt.Sprintf("00000000-0000-4000-8000-%012d", len(r.tasks)+1)
+		r.tasks[id] = blueapiTask{request.Name, string(request.Params)}
+		return strings.ReplaceAll(s, answer.ID, id)
+	}
+}
+
+func (r *replay) start(w http.ResponseWriter, body []byte) {
+	var request struct {
+		ID string `json:"task_id"`
+	}
+	_ = json.Unmarshal(body, &request)
+	if name := or(r.scene.start, "start"); name == "start" || name == "start-slow" {
+		r.task = request.ID
+	}
+	r.answer(w, or(r.scene.start, "start"), func(s string) string {
+		if strings.HasPrefix(s, `{"task_id"`) {
+			return string(body)
+		}
+		return s
+	})
+}
+
+func (r *replay) showTask(w http.ResponseWriter, method, id string) {
+	task, ok := r.tasks[id]
+	if !ok {
+		r.answer(w, "task-unknown", nil)
+		return
+	}
+	if method == "DELETE" {
+		delete(r.tasks, id)
+		w.Header().Set("X-Blueapi-Version", "1.21.1")
+		fmt.Fprintf(w, `{"task_id":"%s"}`, id)
+		return
+	}
+	name := "task-pending"
+	if id == r.task {
+		name = or(r.scene.end, r.endOf(task))
+		r.once.Do(func() { close(r.started) })
+	}
+	r.answer(w, name, func(s string) string {
+		var recorded struct {
+			ID   string `json:"task_id"`
+			Task struct {
+				Name   string
+				Params json.RawMessage
+			}
+		}
+		_ = json.Unmarshal([]byte(s), &recorded)
+		s = strings.ReplaceAll(s, recorded.ID, id)
+		return strings.Replace(s, fmt.Sprintf(`"name":"%s","params":%s`, recorded.Task.Name, recorded.Task.Params),
+			fmt.Sprintf(`"name":"%s","params":%s`, task.Name, task.Params), 1)
+	})
+}
+
+// endOf names the recording of how such a task ended.
+func (r *replay) endOf(task blueapiTask) string {
+	for _, e := range r.recorded {
+		var t struct {
+			Task struct {
+				Name   string
+				Params json.RawMessage
+			}
+			Outcome json.RawMessage
+		}
+		if strings.HasPrefix(e.name, "task-result-") && json.Unmarshal([]byte(e.Response.Body), &t) == nil &&
+			t.Task.Name == task.Name && sameJSON(t.Task.Params, []byte(task.Params)) {
+			return e.name
+		}
+	}
+	if task.Name == "fail" {
+		return "task-failed"
+	}
+	return "task-complete"
+}
+
+// answer sends a recorded answer, with a change made to its body.
+func (r *replay) answer(w http.ResponseWriter, name string, change func(string) string) {
+	for _, e := range r.recorded {
+		if e.name != name {
+			continue
+		}
+		body := e.Response.Body
+		if change != nil {
+			body = change(body)
+		}
+		for k, v := range e.Response.Headers {
+			if k != "content-length" {
+				w.Header().Set(k, v)
+			}
+		}
+		w.WriteHeader(e.Response.Status)
+		_, _ = io.WriteString(w, body)
+		return
+	}
+	http.Error(w, "no recording "+name, http.StatusNotImplemented)
+}
+
+func sameJSON(a, b []byte) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
+func jsonOf(s string, null bool) string {
+	if null {
+		return "null"
+	}
+	return `"` + s + `"`
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
