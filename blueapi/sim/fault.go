@@ -119,6 +119,15 @@ func CutAnswer(n int, end End) Fault {
 	}
 }
 
+// Instead has the server do what was asked, and gives f's answer instead of its
+// own, as in Instead(Status(504)).
+func Instead(f Fault) Fault {
+	return func(x *Exchange, next func() Answer) Answer {
+		a := next()
+		return f(x, func() Answer { return a })
+	}
+}
+
 // Late delivers the request d after the client's connection has come to an end,
 // or gone silent: the server deals with it when nobody waits for it any more.
 func Late(d time.Duration, end End) Fault {

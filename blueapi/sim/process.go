@@ -17,6 +17,7 @@ import (
 const (
 	callTime   = 400 * time.Microsecond // a call into the worker's process
 	threadTime = 200 * time.Microsecond // from the event loop to a thread
+	turnTime   = 50 * time.Microsecond  // what has to be done in the event loop
 )
 
 // A process is one life of the server, from its start until it is killed. As in
@@ -152,8 +153,8 @@ func (p *process) inLoop(f func() error) error {
 	if err := p.awake(); err != nil {
 		return err
 	}
-	if f == nil {
-		return nil
+	if err := p.pause(turnTime); err != nil || f == nil {
+		return err
 	}
 	return f()
 }

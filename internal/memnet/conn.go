@@ -329,8 +329,8 @@ func (c *Conn) Close() error {
 	if c.linger || len(c.in.arrived) > 0 {
 		end = syscall.ECONNRESET
 	}
-	if c.linger {
-		c.out.sent = nil // SO_LINGER 0 throws away what is still to send
+	if c.linger && c.out.held {
+		c.out.sent = nil // SO_LINGER 0 throws away what is not acknowledged
 	}
 	if c.out.end == nil && !c.out.silent {
 		c.out.sent = append(c.out.sent, segment{end: end, due: now.Add(c.out.latency)})
