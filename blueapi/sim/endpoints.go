@@ -275,7 +275,7 @@ func (p *process) getTask(_ *Exchange, id string) (Answer, error) {
 	if err := p.lookUp(id); err != nil {
 		return Answer{}, err
 	}
-	var t blueapi.Task
+	var t record
 	if err := p.threaded(func(w *worker) (err error) {
 		t, err = w.task(id)
 		return err
@@ -309,7 +309,7 @@ func (p *process) getTasks(x *Exchange, _ string) (Answer, error) {
 		}
 	}
 	var v struct {
-		Tasks []blueapi.Task `json:"tasks"`
+		Tasks []record `json:"tasks"`
 	}
 	if err := p.inLoop(func() error {
 		return p.call(func(w *worker) error {

@@ -161,8 +161,8 @@ func (s *Server) DialContext(ctx context.Context, network, _ string) (net.Conn, 
 	return s.network.DialContext(ctx, network, addr)
 }
 
-// Network is what DialContext dials through. It can fail too, and it knows every
-// attempt to connect.
+// Network is what DialContext dials through. It can fail too (Set), it knows every
+// attempt to connect (Dials), and before first use it can be made slow (Latency).
 func (s *Server) Network() *memnet.Network { return &s.network }
 
 // Listen has the server listen on the real network too, such as 127.0.0.1:0, and

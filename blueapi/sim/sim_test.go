@@ -172,6 +172,8 @@ func TestPUTsTogether(t *testing.T) {
 		{"slow plan, thrice in a stall", time.Second, time.Millisecond, []string{"slow_start"}, `{"seconds":6}`, 3, "[200 409 500]", 2},
 		{"two slow plans in a stall", time.Second, time.Millisecond, []string{"slow_start", "slow_start"}, `{"seconds":6}`, 2, "[500 500]", 2},
 		{"two naps in a stall", time.Second, time.Millisecond, []string{"nap", "nap"}, `{"seconds":1}`, 2, "[200 500]", 1},
+		// The real one said 409 instead of 500 in half of the tries.
+		{"nap, twice in a stall", time.Second, time.Millisecond, []string{"nap"}, `{"seconds":1}`, 2, "[200 500]", 1},
 		{"nap, one after the other", 0, time.Millisecond, []string{"nap"}, `{"seconds":1}`, 3, "[200 409 409]", 1},
 	}
 	for _, tt := range tests {

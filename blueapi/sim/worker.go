@@ -42,7 +42,25 @@ type task struct {
 	complete bool
 	pending  bool
 	errors   []string
-	outcome  *blueapi.Outcome
+	outcome  any // nil, *success or *failure
+}
+
+// A record is a task on the wire.
+type record struct {
+	blueapi.Task
+	Outcome any `json:"outcome"` // in the place of Task's, which leaves out empty members
+}
+
+type success struct {
+	Kind   string          `json:"outcome"`
+	Result json.RawMessage `json:"result"`
+	Type   string          `json:"type"`
+}
+
+type failure struct {
+	Kind    string `json:"outcome"`
+	Type    string `json:"type"`
+	Message string `json:"message"`
 }
 
 // tasks is a map that knows the order of insertion.
@@ -118,8 +136,8 @@ func (w *worker) cycle(t *task) {
 		return
 	}
 	t.outcome = outcome
-	if outcome.Kind == "error" {
-		t.errors = append(t.errors, outcome.Message)
+	if f, ok := outcome.(*failure); ok {
+		t.errors = append(t.errors, f.Message)
 	}
 	t.complete = true
 	if w.pending.take(t.id) == nil {
@@ -133,14 +151,14 @@ func (w *worker) cycle(t *task) {
 }
 
 // execute makes the plan, which may take long, and then has the run engine run it.
-func (w *worker) execute(t *task) *blueapi.Outcome {
+func (w *worker) execute(t *task) any {
 	if t.plan.Prelude != nil {
 		if err := t.plan.Prelude(w.p.ctx, t.args); err != nil {
-			return failure(err)
+			return failed(err)
 		}
 	}
 	if w.p.ctx.Err() != nil {
-		return failure(w.p.ctx.Err())
+		return failed(w.p.ctx.Err())
 	}
 	ended := w.p.server.runs.begin(t)
 	w.setState(blueapi.StateRunning)
@@ -152,9 +170,9 @@ func (w *worker) execute(t *task) *blueapi.Outcome {
 	ended(w.p.ctx.Err() != nil)
 	w.setState(blueapi.StateIdle)
 	if err != nil {
-		return failure(err)
+		return failed(err)
 	}
-	return success(result)
+	return succeeded(result)
 }
 
 func (w *worker) setState(s blueapi.WorkerState) {
@@ -241,7 +259,7 @@ func (w *worker) submit(plan *Plan, args Args, request blueapi.TaskRequest) stri
 	return id
 }
 
-func (w *worker) task(id string) (blueapi.Task, error) {
+func (w *worker) task(id string) (record, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := w.pending.byID[id]
@@ -249,7 +267,7 @@ func (w *worker) task(id string) (blueapi.Task, error) {
 		t = w.complete.byID[id]
 	}
 	if t == nil {
-		return blueapi.Task{}, errNotFound
+		return record{}, errNotFound
 	}
 	return t.record(), nil
 }
@@ -273,10 +291,10 @@ func (w *worker) active() (id string, ended bool) {
 	return w.current.id, w.current.complete
 }
 
-func (w *worker) list(status blueapi.TaskStatus) []blueapi.Task {
+func (w *worker) list(status blueapi.TaskStatus) []record {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	found := []blueapi.Task{}
+	found := []record{}
 	for _, t := range w.pending.order {
 		switch status {
 		case blueapi.TaskComplete, blueapi.TaskError:
@@ -306,24 +324,22 @@ func (w *worker) workerState() blueapi.WorkerState {
 	return w.state
 }
 
-func (t *task) record() blueapi.Task {
-	return blueapi.Task{
-		ID: t.id, Request: t.request, IsComplete: t.complete, IsPending: t.pending,
-		Errors: append([]string{}, t.errors...), Outcome: t.outcome,
-	}
+func (t *task) record() record {
+	return record{Outcome: t.outcome, Task: blueapi.Task{
+		ID: t.id, Request: t.request, IsComplete: t.complete, IsPending: t.pending, Errors: append([]string{}, t.errors...),
+	}}
 }
 
-func success(result any) *blueapi.Outcome {
+func succeeded(result any) *success {
 	raw, kind := pythonResult(result)
-	return &blueapi.Outcome{Kind: "success", Result: raw, Type: kind}
+	return &success{"success", raw, kind}
 }
 
-func failure(err error) *blueapi.Outcome {
-	o := &blueapi.Outcome{Kind: "error", Type: "RuntimeError", Message: err.Error()}
+func failed(err error) *failure {
 	if e, ok := errors.AsType[*PlanError](err); ok {
-		o.Type, o.Message = e.Type, e.Message
+		return &failure{"error", e.Type, e.Message}
 	}
-	return o
+	return &failure{"error", "RuntimeError", err.Error()}
 }
 
 // pythonResult writes what a plan returned, and names its type, as Python would.
