@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	mathrand "math/rand/v2"
 	"net/http"
 	"time"
 
@@ -224,6 +225,11 @@ func (s *starter) put(ctx context.Context) error {
 			return r.end(NotStarted, JournalFailed, err)
 		}
 		if n == maxStarts || ctx.Err() != nil {
+			return s.notStarted(ctx, err)
+		}
+		// Connections that exist may go on while new ones are refused, so that
+		// the reads below need not wait for the outage to end.
+		if err := sleep(ctx, retry.Backoff{}.Delay(n-1, mathrand.Float64())); err != nil {
 			return s.notStarted(ctx, err)
 		}
 		env, err := c.Environment(ctx)

@@ -29,9 +29,8 @@ type world struct {
 	client *http.Client
 	rt     *retryhttp.Transport
 
-	handlers sync.WaitGroup
-	mu       sync.Mutex
-	seen     []arrival
+	mu   sync.Mutex
+	seen []arrival
 }
 
 type arrival struct {
@@ -53,8 +52,6 @@ func newWorld(t *testing.T, h http.HandlerFunc) *world {
 		t.Fatal(err)
 	}
 	srv := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.handlers.Add(1)
-		defer w.handlers.Done()
 		b, _ := io.ReadAll(r.Body)
 		w.mu.Lock()
 		w.seen = append(w.seen, arrival{
@@ -70,7 +67,7 @@ func newWorld(t *testing.T, h http.HandlerFunc) *world {
 		_ = srv.Close()
 		w.client.CloseIdleConnections()
 		<-done
-		w.handlers.Wait()
+		time.Sleep(time.Hour) // of virtual time, for handlers that nobody waits for
 	})
 	return w
 }
