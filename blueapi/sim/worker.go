@@ -16,6 +16,10 @@ const (
 	stopLimit  = 30 * time.Second // for a plan to end, from a reload
 )
 
+// closeTime is from the end of a plan, when the worker is idle again, to the end
+// of its task. In between the real one too can be told to begin the task again.
+const closeTime = time.Millisecond
+
 // A worker keeps the tasks and runs their plans, one at a time. It is built as
 // the real one is (blueapi.worker.TaskWorker): begin puts a task into a channel
 // with room for one, and a thread takes it from there. Nothing in it keeps a
@@ -169,6 +173,7 @@ func (w *worker) execute(t *task) any {
 	}
 	ended(w.p.ctx.Err() != nil)
 	w.setState(blueapi.StateIdle)
+	_ = w.p.pause(closeTime)
 	if err != nil {
 		return failed(err)
 	}
