@@ -149,4 +149,3 @@ func TestWithdrawn(t *testing.T) {
 		}
 	})
 }
-

@@ -71,4 +71,3 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
-
