@@ -21,6 +21,8 @@ def send(method, where, body, answers):
 
 plan = {"name": "slow_start", "params": {"seconds": 6, "path": path}, "instrument_session": "cm12345-1"}
 answers = []
+busy = [threading.Thread(target=send, args=("POST", "/tasks", plan, [])) for _ in range(8)]
+[t.start() for t in busy] and [t.join() for t in busy]  # a server in use has its threads at hand
 send("POST", "/tasks", plan, answers)
 task = {"task_id": answers.pop()[1]["task_id"]}
 os.kill(pid, signal.SIGSTOP)
