@@ -126,7 +126,7 @@ func TestArrowsPointDown(t *testing.T) {
 		if slices.Contains(path, name) {
 			t.Fatalf("a circle: %s", strings.Join(append(path, name), " -> "))
 		}
-		for _, next := range strings.Fields(arrows[name].may) {
+		for next := range strings.FieldsSeq(arrows[name].may) {
 			if _, drawn := arrows[next]; !drawn {
 				t.Errorf("%s -> %s is not drawn", name, next)
 			}

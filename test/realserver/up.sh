@@ -128,6 +128,8 @@ CONF
 }
 
 find_rabbitmq || { install_apt rabbitmq-server && find_rabbitmq; } || die "rabbitmq-server was not found"
+# For outages in the kernel, which only root can make; the tests can do without.
+if [ "$(id -u)" = 0 ] && [ ! -x /usr/sbin/nft ]; then install_apt nftables; fi
 mkdir -p "$(dirname "$VENV")"
 (
   flock 9 # two up.sh at a time: the second waits for the installation of the first

@@ -13,7 +13,7 @@ import (
 
 // fillerIP is where the connections that fill a backlog come from, so that they
 // are never taken for the client's.
-var fillerIP = net.IPv4(127, 0, 0, 2)
+func fillerIP() net.IP { return net.IPv4(127, 0, 0, 2) }
 
 // fillBacklog leaves the listener's queue full: the kernel then drops SYNs. It
 // is called with the accept loop stopped.
@@ -21,7 +21,7 @@ func (p *Proxy) fillBacklog() error {
 	if err := setBacklog(p.listener, 0); err != nil {
 		return err
 	}
-	d := net.Dialer{Timeout: 200 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: fillerIP}}
+	d := net.Dialer{Timeout: 200 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: fillerIP()}}
 	nc, err := d.Dial("tcp4", p.addr.String())
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil // a client's connection fills it already

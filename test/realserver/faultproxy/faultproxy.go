@@ -186,7 +186,7 @@ func (p *Proxy) stopAccepting() {
 // admit takes a connection in. One that a black hole swallowed is kept, dead.
 func (p *Proxy) admit(nc *net.TCPConn, dead bool) {
 	from := nc.RemoteAddr().(*net.TCPAddr)
-	if from.IP.Equal(fillerIP) {
+	if from.IP.Equal(fillerIP()) {
 		_ = nc.Close()
 		return
 	}

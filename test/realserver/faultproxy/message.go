@@ -52,7 +52,7 @@ func readAnswer(br *bufio.Reader, method string) (*message, error) {
 	_ = r.Body.Close() // nothing is behind it: the body is read below
 	m := &message{raw: head, status: r.StatusCode}
 	switch {
-	case method == http.MethodHead, r.StatusCode < 200, r.StatusCode == 204, r.StatusCode == 304:
+	case method == http.MethodHead, r.StatusCode < 200, r.StatusCode == http.StatusNoContent, r.StatusCode == http.StatusNotModified:
 		return m, nil
 	case chunked(r.TransferEncoding):
 		return m, m.readChunks(br)

@@ -106,7 +106,7 @@ func (t *tap) drain(fd int) (dial bool) {
 	buf, oob := make([]byte, 256), make([]byte, 64)
 	for {
 		n, oobn, _, _, err := syscall.Recvmsg(fd, buf, oob, syscall.MSG_DONTWAIT)
-		if err == syscall.EINTR { //nolint:errorlint // the system call's own value
+		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {
@@ -138,7 +138,7 @@ func stamp(oob []byte) time.Time {
 // connection attempt.
 func (t *tap) packet(b []byte, at time.Time) bool {
 	const tcp, syn, ack = 6, 0x02, 0x10
-	if len(b) < 20 || b[9] != tcp || fillerIP.Equal(net.IP(b[12:16])) {
+	if len(b) < 20 || b[9] != tcp || net.IP(b[12:16]).Equal(fillerIP()) {
 		return false
 	}
 	if b = b[4*int(b[0]&0xf):]; len(b) < 20 {
