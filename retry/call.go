@@ -100,7 +100,8 @@ func (c *Call) Run(ctx context.Context, p *Policy, t Tryer) (Attempt, error) {
 	a, err := c.loop()
 	c.finish()
 	if c.slow != nil && p.Trace != nil && p.Trace.Ended != nil {
-		p.Trace.Ended(ctx, EndInfo{Op: c.Op, CallID: c.callID(), Attempts: c.numbers, Took: time.Since(c.ticket.joined), Err: err})
+		i := c.info(c.numbers, false)
+		p.Trace.Ended(ctx, EndInfo{Op: i.Op, CallID: i.CallID, Attempts: c.numbers, Of: i.Of, Took: time.Since(c.ticket.joined), Err: err})
 	}
 	return a, err
 }

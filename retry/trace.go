@@ -43,9 +43,11 @@ type WaitInfo struct {
 
 // EndInfo says how a call ended.
 type EndInfo struct {
-	Op       string
-	CallID   string
-	Attempts int
-	Took     time.Duration
-	Err      error
+	Op     string
+	CallID string
+	// Attempts were made of the Of that the policy allows; Of is 0 if they are
+	// not counted.
+	Attempts, Of int
+	Took         time.Duration
+	Err          error
 }

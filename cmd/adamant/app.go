@@ -99,7 +99,7 @@ func (a *app) client() (*blueapi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &blueapi.Client{URL: serverURL(c.URL)}, nil
+	return &blueapi.Client{URL: serverURL(c.URL), Trace: a.ui.trace(a.level, a.ui.notifier())}, nil
 }
 
 // serverURL takes the API's prefix off a URL. blueapi's own client asks paths

@@ -47,7 +47,7 @@ environment too: BLUEAPI_HOST, BLUEAPI_CONTROLLER_OUTPUT and so on.`,
 	addToggle(flags, &toggle[level]{target: &a.level, on: quiet}, "quiet", "q", "show errors only")
 
 	for _, cmd := range []*cobra.Command{
-		a.controllerCommand(), a.devicesCommand(), a.plansCommand(), a.runCommand(), a.stateCommand(), a.taskCommand(),
+		a.controllerCommand(), a.demoCommand(), a.devicesCommand(), a.plansCommand(), a.runCommand(), a.stateCommand(), a.taskCommand(),
 	} {
 		cmd.DisableFlagsInUseLine = true
 		root.AddCommand(cmd)
