@@ -6,9 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/internal/config"
-	"github.com/spf13/cobra"
 )
 
 // app is what the commands share: where they talk to, and the options given

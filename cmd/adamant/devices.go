@@ -3,8 +3,9 @@ package main
 import (
 	"context"
 
-	"github.com/adamant-go/adamant/blueapi"
 	"github.com/spf13/cobra"
+
+	"github.com/adamant-go/adamant/blueapi"
 )
 
 func (a *app) devicesCommand() *cobra.Command {

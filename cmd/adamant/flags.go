@@ -21,11 +21,12 @@ func fromEnvironment(cmd *cobra.Command) error {
 	for c := cmd; c != nil; c = c.Parent() {
 		chain = append(chain, c)
 	}
-	prefix := "BLUEAPI_"
+	names := []string{"BLUEAPI"}
 	for i, c := range slices.Backward(chain) {
 		if i < len(chain)-1 {
-			prefix += variableName(c.Name()) + "_"
+			names = append(names, variableName(c.Name()))
 		}
+		prefix := strings.Join(names, "_") + "_"
 		var err error
 		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if err == nil && !given(f) {

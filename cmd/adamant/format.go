@@ -5,8 +5,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/adamant-go/adamant/blueapi"
 	"github.com/spf13/pflag"
+
+	"github.com/adamant-go/adamant/blueapi"
 )
 
 // format is the shape of a result: compact, full or json.

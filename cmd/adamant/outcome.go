@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -167,10 +166,7 @@ func fieldLines(fields []blueapi.InvalidField) string {
 		case "extra_forbidden":
 			fmt.Fprintf(&b, "Unexpected field %s", pyQuote(field))
 		default:
-			input, err := parsePython(f.Input)
-			if err != nil {
-				input = json.RawMessage(f.Input)
-			}
+			input, _ := parsePython(f.Input) // it came in JSON that could be read
 			fmt.Fprintf(&b, "Invalid value %s for field %s: %s", pyRepr(input), field, f.Msg)
 		}
 	}

@@ -46,7 +46,8 @@ func TestEndOfRun(t *testing.T) {
 		},
 		{
 			"paused, aborted or stopped",
-			blueapi.Result{Word: blueapi.Done, Reason: blueapi.NotRecorded, TaskID: "T", Task: interrupted}, nil,
+			blueapi.Result{Word: blueapi.Done, Reason: blueapi.NotRecorded, TaskID: "T", Task: interrupted},
+			nil,
 			ending{
 				msg:    "adamant: plan nap was paused, aborted or stopped; how it ended is not recorded (task T)",
 				status: statusUnknown,
@@ -54,13 +55,15 @@ func TestEndOfRun(t *testing.T) {
 			ending{out: "Plan failed: RunEngineInterrupted: paused\n"},
 		},
 		{
-			"unknown plan", blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Refused},
+			"unknown plan",
+			blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Refused},
 			refused("POST /tasks", 404, "Item not found"),
 			ending{msg: "adamant: Plan 'nap' was not recognised", status: statusUsage},
 			ending{msg: "Error: Plan 'nap' was not recognised", status: statusError},
 		},
 		{
-			"denied", blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Refused},
+			"denied",
+			blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Refused},
 			refused("POST /tasks", 403, "Not authorized to submit task"),
 			ending{
 				msg:    "adamant: Access denied. Please check your login status and try again.",
@@ -69,19 +72,23 @@ func TestEndOfRun(t *testing.T) {
 			ending{msg: "Error: Access denied. Please check your login status and try again.", status: statusError},
 		},
 		{
-			"refused otherwise", blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Refused},
+			"refused otherwise",
+			blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Refused},
 			refused("POST /tasks", 418, "no"),
 			ending{msg: "adamant: plan nap was not started: POST /tasks: 418 I'm a teapot: no", status: statusError},
 			ending{msg: "Error: plan nap was not started: POST /tasks: 418 I'm a teapot: no", status: statusError},
 		},
 		{
-			"busy", blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Busy, TaskID: "T"},
+			"busy",
+			blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Busy, TaskID: "T"},
 			refused("PUT /worker/task", 409, "Worker already active"),
 			ending{msg: "adamant: plan nap was not started: the server is busy with another plan", status: statusBusy},
 			ending{msg: "Error: Remote control error: 409", status: statusError},
 		},
 		{
-			"unreachable", blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Unreachable}, away,
+			"unreachable",
+			blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Unreachable},
+			away,
 			ending{
 				msg: "adamant: plan nap was not started: the server could not be reached, and nothing was started: " +
 					"GET /environment: refused (the outage lasted too long; 5 attempts in 2.5 s)",
@@ -90,7 +97,8 @@ func TestEndOfRun(t *testing.T) {
 			ending{msg: "Error: Failed to establish connection to blueapi server.", status: statusError},
 		},
 		{
-			"server's error", blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Unreachable},
+			"server's error",
+			blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Unreachable},
 			refused("POST /tasks", 500, "Internal Server Error"),
 			ending{
 				msg: "adamant: plan nap was not started: the server could not be reached, and nothing was started: " +
@@ -100,7 +108,9 @@ func TestEndOfRun(t *testing.T) {
 			ending{msg: "Error: Remote control error: 500", status: statusError},
 		},
 		{
-			"withdrawn", blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Withdrawn, TaskID: "T"}, nil,
+			"withdrawn",
+			blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Withdrawn, TaskID: "T"},
+			nil,
 			ending{
 				msg: "adamant: plan nap was not started: " +
 					"the request to start it got lost each time, and was withdrawn",
@@ -113,7 +123,9 @@ func TestEndOfRun(t *testing.T) {
 			},
 		},
 		{
-			"unknown", blueapi.Result{Word: blueapi.Unknown, Reason: blueapi.Removed, TaskID: "T"}, nil,
+			"unknown",
+			blueapi.Result{Word: blueapi.Unknown, Reason: blueapi.Removed, TaskID: "T"},
+			nil,
 			ending{
 				msg: "adamant: plan nap (task T): it is not known whether it ran: " +
 					"its task was deleted by somebody before it was seen to start; 'adamant task T' shows it",
@@ -126,12 +138,16 @@ func TestEndOfRun(t *testing.T) {
 			},
 		},
 		{
-			"interrupted", blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Interrupted}, nil,
+			"interrupted",
+			blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Interrupted},
+			nil,
 			ending{msg: "adamant: interrupted; plan nap was not started", status: statusInterrupted},
 			ending{msg: "\nAborted!", status: statusError},
 		},
 		{
-			"interrupted while starting", blueapi.Result{Word: blueapi.Unknown, Reason: blueapi.Abandoned, TaskID: "T"}, nil,
+			"interrupted while starting",
+			blueapi.Result{Word: blueapi.Unknown, Reason: blueapi.Abandoned, TaskID: "T"},
+			nil,
 			ending{
 				msg: "adamant: plan nap (task T): it is not known whether it ran: interrupted after the request " +
 					"to start it was sent; it may still start or be running; 'adamant task T' shows it",
@@ -141,7 +157,8 @@ func TestEndOfRun(t *testing.T) {
 		},
 		{
 			"interrupted while running",
-			blueapi.Result{Word: blueapi.Unknown, Reason: blueapi.Abandoned, TaskID: "T", Task: began}, nil,
+			blueapi.Result{Word: blueapi.Unknown, Reason: blueapi.Abandoned, TaskID: "T", Task: began},
+			nil,
 			ending{msg: "adamant: interrupted; plan nap goes on: 'adamant task T' shows it", status: statusStillRunning},
 			ending{msg: "\nAborted!", status: statusError},
 		},

@@ -114,7 +114,7 @@ func (r *replay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 func (r *replay) submit(w http.ResponseWriter, body []byte) {
 	for _, e := range r.recorded {
-		if e.Request.Method == "POST" && e.Request.Body != nil && sameJSON([]byte(*e.Request.Body), body) {
+		if e.Request.Method == http.MethodPost && e.Request.Body != nil && sameJSON([]byte(*e.Request.Body), body) {
 			r.answer(w, e.name, r.newTask(body))
 			return
 		}
@@ -163,7 +163,7 @@ func (r *replay) showTask(w http.ResponseWriter, method, id string) {
 		r.answer(w, "task-unknown", nil)
 		return
 	}
-	if method == "DELETE" {
+	if method == http.MethodDelete {
 		delete(r.tasks, id)
 		w.Header().Set("X-Blueapi-Version", "1.21.1")
 		fmt.Fprintf(w, `{"task_id":"%s"}`, id)

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/adamant-go/adamant/blueapi"
 	"github.com/spf13/cobra"
+
+	"github.com/adamant-go/adamant/blueapi"
 )
 
 // runOptions are the options of both run commands.
@@ -99,7 +100,7 @@ func runRequest(cmd *cobra.Command, args []string, o *runOptions) (r blueapi.Tas
 	r.Name, r.Params = args[0], json.RawMessage("{}")
 	if len(args) > 1 {
 		if r.Params, err = parameters(args[1]); err != nil {
-			return r, usageError{cmd, fmt.Sprintf("Invalid value for '[PARAMETERS]': %v", err)}
+			return r, usageError{cmd, fmt.Sprintf("Invalid value for '[PARAMETERS]': Parameters %v", err)}
 		}
 	}
 	if !cmd.Flags().Changed("instrument-session") {
@@ -109,16 +110,18 @@ func runRequest(cmd *cobra.Command, args []string, o *runOptions) (r blueapi.Tas
 	return r, atMost(cmd, args, 2)
 }
 
-// parameters reads the JSON object that a plan's parameters are given as.
+// parameters reads the JSON object that a plan's parameters are given as. An
+// error says what the parameters are or must be.
 func parameters(text string) (json.RawMessage, error) {
-	v, err := parsePython(json.RawMessage(text))
-	if err == nil && !json.Valid([]byte(text)) { // more than one value, or none
-		err = json.Unmarshal([]byte(text), new(any))
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		at := ""
+		if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+			at = fmt.Sprintf(" (char %d)", max(e.Offset-1, 0)) // counted as Python counts
+		}
+		return nil, fmt.Errorf("are not valid JSON: %w%s", err, at)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("Parameters are not valid JSON: %w", err) //nolint:staticcheck // click's words follow a colon
-	}
-	if _, ok := v.(pyDict); !ok {
+	if _, ok := v.(map[string]any); !ok {
 		return nil, errNotObject
 	}
 	return json.RawMessage(text), nil
@@ -180,13 +183,15 @@ func (a *app) checkFollow(o runOptions) error {
 		return err
 	}
 	if !c.Stomp.Enabled {
-		return errNoBroker
+		return ending{
+			msg:    a.ui.voice.errorf("Stomp configuration required to run plans is missing or disabled"),
+			status: statusError,
+		}
 	}
 	return nil
 }
 
 var (
-	errNotObject = errors.New("Parameters must be a JSON object with string keys")
-	errNoBroker  = errors.New("Stomp configuration required to run plans is missing or disabled")
+	errNotObject = errors.New("must be a JSON object with string keys")
 	errPaused    = errors.New("the plan was paused by somebody")
 )

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/adamant-go/adamant/blueapi"
 	"github.com/spf13/cobra"
+
+	"github.com/adamant-go/adamant/blueapi"
 )
 
 func (a *app) taskCommand() *cobra.Command {

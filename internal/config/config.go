@@ -220,7 +220,7 @@ func readFile(path string) (value, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		// The very words of blueapi, which scripts may look for.
-		return value{}, fmt.Errorf("Config file not found: %s", path) //nolint:staticcheck // see above
+		return value{}, fmt.Errorf("Config file not found: %s", path)
 	case err != nil:
 		return value{}, fmt.Errorf("cannot read the config file: %w", err)
 	}

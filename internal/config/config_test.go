@@ -57,16 +57,25 @@ api: {cors: {origins: ["*"]}}
 			"api: {url: [nonsense]}\nlogging: nonsense\n",
 			"api: {url: http://c}\nlogging: {level: ERROR}\n",
 		}, func(c *Config) { c.URL, c.LogLevel = "http://c", "ERROR" }},
-		{"variables", []string{"api: {url: $HOST/x}\nauth_token_path: ${WORD}$$${NOT_SET}$NOT_SET$1\n"},
+		{
+			"variables",
+			[]string{"api: {url: $HOST/x}\nauth_token_path: ${WORD}$$${NOT_SET}$NOT_SET$1\n"},
 			func(c *Config) {
 				c.URL, c.AuthTokenPath = "http://i22-blueapi:80/x", "secret$${NOT_SET}$NOT_SET$1"
-			}},
+			},
+		},
 		{"variables of any type", []string{"stomp: {enabled: $ON}\n"}, func(c *Config) { c.Stomp.Enabled = true }},
 		{"no variables in quotes", []string{"auth_token_path: '$WORD'\n"}, func(c *Config) { c.AuthTokenPath = "$WORD" }},
-		{"but in a password", []string{"stomp: {auth: {username: '${word}', password: 'a${WORD}'}}\n"},
-			func(c *Config) { c.Stomp.Username, c.Stomp.Password = "secret", "a${WORD}" }},
-		{"truth in other spellings", []string{"stomp: {enabled: 'Yes'}\n", "stomp: {enabled: 1}\n"},
-			func(c *Config) { c.Stomp.Enabled = true }},
+		{
+			"but in a password",
+			[]string{"stomp: {auth: {username: '${word}', password: 'a${WORD}'}}\n"},
+			func(c *Config) { c.Stomp.Username, c.Stomp.Password = "secret", "a${WORD}" },
+		},
+		{
+			"truth in other spellings",
+			[]string{"stomp: {enabled: 'Yes'}\n", "stomp: {enabled: 1}\n"},
+			func(c *Config) { c.Stomp.Enabled = true },
+		},
 		{"aliases and merge keys", []string{`
 tiled: &base {enabled: true, url: tcp://a:1}
 stomp: {<<: *base, url: &u tcp://b:2}
@@ -101,25 +110,37 @@ func TestLoadErrors(t *testing.T) {
 		{"a tab", "api:\n\turl: x\n", "f.yaml:2: not valid YAML: found character that cannot start any token"},
 		{"two documents", "api: {}\n---\napi: {}\n", "f.yaml: more than one YAML document (---) in the file; keep one"},
 		{"endless", "api: &a\n  url: *a\n", "f.yaml:1: nested too deeply"},
-		{"unknown key", "api: {}\nnonesuch: 1\n",
-			`f.yaml:2: unknown key "nonesuch" at the top; correct or remove it (known: api, auth_token_path, env, `},
-		{"unknown nested key", "stomp:\n  enabled: true\n  urls: 1\n",
-			`f.yaml:3: unknown key "urls" in stomp; correct or remove it (known: auth, enabled, url)`},
+		{
+			"unknown key", "api: {}\nnonesuch: 1\n",
+			`f.yaml:2: unknown key "nonesuch" at the top; correct or remove it (known: api, auth_token_path, env, `,
+		},
+		{
+			"unknown nested key", "stomp:\n  enabled: true\n  urls: 1\n",
+			`f.yaml:3: unknown key "urls" in stomp; correct or remove it (known: auth, enabled, url)`,
+		},
 		{"not a section", "api: http://x\n", "f.yaml:1: api must be a section with keys (known: cors, url)"},
 		{"null section", "api:\n", "f.yaml:1: api must be a section with keys (known: cors, url)"},
 		{"not a truth value", "stomp:\n  enabled: maybe\n", `f.yaml:2: stomp.enabled is "maybe"; write true or false`},
 		{"not text", "api:\n  url: 8000\n", "f.yaml:2: api.url must be text; put it in quotes if it is"},
-		{"no scheme", "api:\n  url: localhost:8000\n",
-			`f.yaml:2: api.url: "localhost:8000" has no scheme; write http://localhost:8000`},
+		{
+			"no scheme", "api:\n  url: localhost:8000\n",
+			`f.yaml:2: api.url: "localhost:8000" has no scheme; write http://localhost:8000`,
+		},
 		{"another scheme", "api:\n  url: ftp://x\n", `f.yaml:2: api.url: "ftp://x" is not a URL of http or https`},
-		{"variable not set", "api:\n  url: ${ADAMANT_NOT_SET}\n",
-			`f.yaml:2: api.url: "${ADAMANT_NOT_SET}" is not a URL; is the variable set?`},
+		{
+			"variable not set", "api:\n  url: ${ADAMANT_NOT_SET}\n",
+			`f.yaml:2: api.url: "${ADAMANT_NOT_SET}" is not a URL; is the variable set?`,
+		},
 		{"broker", "stomp:\n  url: broker\n", `f.yaml:2: stomp.url: "broker" is not the URL of a broker; write tcp://HOST:PORT`},
 		{"half a login", "stomp:\n  auth:\n    username: a\n", "f.yaml:3: stomp.auth.password is missing"},
-		{"password not set", "stomp:\n  auth:\n    username: a\n    password: ${adamant_not_set}\n",
-			"f.yaml:4: stomp.auth.password: the environment variable ADAMANT_NOT_SET is not set"},
-		{"level", "logging: {level: debug}\n",
-			`f.yaml:1: logging.level: "debug" is not one of NOTSET, DEBUG, INFO, WARNING, ERROR, CRITICAL`},
+		{
+			"password not set", "stomp:\n  auth:\n    username: a\n    password: ${adamant_not_set}\n",
+			"f.yaml:4: stomp.auth.password: the environment variable ADAMANT_NOT_SET is not set",
+		},
+		{
+			"level", "logging: {level: debug}\n",
+			`f.yaml:1: logging.level: "debug" is not one of NOTSET, DEBUG, INFO, WARNING, ERROR, CRITICAL`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -154,8 +154,10 @@ func merge(base, over value) value {
 	if base.kind != section || over.kind != section {
 		return over
 	}
-	m := value{kind: section, where: over.where, keys: slices.Clone(base.keys),
-		keyAt: map[string]string{}, fields: map[string]value{}}
+	m := value{
+		kind: section, where: over.where, keys: slices.Clone(base.keys),
+		keyAt: map[string]string{}, fields: map[string]value{},
+	}
 	for key, field := range base.fields {
 		m.keyAt[key], m.fields[key] = base.keyAt[key], field
 	}
