@@ -28,8 +28,8 @@ func (u *ui) notifier() *notifier {
 	return &notifier{say: u.note}
 }
 
-// Waiting says that a wait for something has begun or goes on; for is a phrase
-// such as "the server to answer". Each phrase is said once in a wait.
+// Waiting says that a wait has begun or goes on, and for what: a phrase such as
+// "the server to answer". Each phrase is said once in a wait.
 func (n *notifier) Waiting(what string) {
 	if n.say == nil {
 		return

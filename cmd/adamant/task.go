@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,8 +29,14 @@ func (a *app) taskCommand() *cobra.Command {
 			}
 			defer c.Close()
 			task, err := c.Task(cmd.Context(), args[0])
+			if r := refusal(err); r != nil && r.Status == http.StatusNotFound {
+				return ending{
+					msg:    a.ui.voice.errorf("the server has no task %s; it forgets them all at a restart or reload", args[0]),
+					status: statusError,
+				}
+			}
 			if err != nil {
-				return endOfCall(a.ui.voice, "task "+args[0], err)
+				return endOfCall(a.ui.voice, "", err)
 			}
 			text, err := f.task(task)
 			if err != nil {
