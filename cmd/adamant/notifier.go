@@ -57,13 +57,12 @@ func (n *notifier) Over() {
 	n.what, n.said = "", ""
 }
 
+// announce speaks under the lock, so that nothing is announced after Over.
 func (n *notifier) announce() {
 	n.mu.Lock()
-	what := n.what
-	quiet := n.timer == nil || what == n.said
-	n.said = what
-	n.mu.Unlock()
-	if !quiet {
-		n.say("waiting for %s", what)
+	defer n.mu.Unlock()
+	if n.timer != nil && n.what != n.said {
+		n.said = n.what
+		n.say("waiting for %s", n.what)
 	}
 }

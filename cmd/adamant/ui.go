@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"unicode"
 
 	"golang.org/x/term"
@@ -23,12 +24,14 @@ import (
 //     only on a terminal (notifier).
 //   - A result that could not be written is an error.
 
-// ui is where a command talks to its user.
+// ui is where a command talks to its user. Messages may come from any goroutine.
 type ui struct {
 	out, err io.Writer
 	terminal bool // err is one
 	voice    voice
 	quiet    bool
+
+	messages sync.Mutex // one at a time
 }
 
 // voice is whose words are used.
@@ -60,6 +63,8 @@ func (u *ui) note(format string, args ...any) {
 
 // message prints a message that has its prefix.
 func (u *ui) message(text string) {
+	u.messages.Lock()
+	defer u.messages.Unlock()
 	fmt.Fprintln(u.err, printable(text))
 }
 
