@@ -298,12 +298,12 @@ func (c *Call) verdict(f *Failure, now time.Time, giveUp bool) Reason {
 		return Layered
 	case f.Stop, p.MaxRetryAfter > 0 && f.RetryAfter > p.MaxRetryAfter:
 		return Told
+	case p.Wait == 0 && c.attempts() >= p.attempts():
+		return Exhausted
 	case giveUp:
 		return Outlasted
 	case p.Wait > 0 && now.Sub(c.ticket.joined) >= p.Wait:
 		return Outlasted
-	case p.Wait == 0 && c.attempts() >= p.attempts():
-		return Exhausted
 	}
 	return 0
 }

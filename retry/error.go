@@ -131,6 +131,8 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, " (%v; 1 attempt in %.1f s)", e.Reason, e.Took.Seconds())
 	case e.Attempts == 0:
 		fmt.Fprintf(&b, " (%v; waited %.1f s, nothing was sent)", e.Reason, e.Took.Seconds())
+	case e.Reason == Exhausted:
+		fmt.Fprintf(&b, " (all %d attempts failed, in %.1f s)", e.Attempts, e.Took.Seconds())
 	default:
 		fmt.Fprintf(&b, " (%v; %d attempts in %.1f s)", e.Reason, e.Attempts, e.Took.Seconds())
 	}
