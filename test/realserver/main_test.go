@@ -104,11 +104,7 @@ func commands() []command {
 		return []string{"-c", s.ClientConfig, "-h", url, "controller", "run", "-i", "cm12345-1", p.name, p.json()}
 	})}
 	run := command{"run", true, 2 * time.Minute, ours(func(_ *Server, url string, p plan) []string {
-		args := []string{"-h", url, "run", "-i", "cm12345-1", p.name}
-		for k, v := range p.params {
-			args = append(args, fmt.Sprintf("%s=%v", k, v))
-		}
-		return args
+		return []string{"-h", url, "run", "-i", "cm12345-1", p.name, p.json()}
 	})}
 	if os.Getenv("OUTAGE_CLIENT") == "python" {
 		return []command{python}

@@ -155,11 +155,12 @@ func try(t *testing.T, s *Server, c command, o faultproxy.Outage, good func(e en
 	p.Arm(o)
 	e := c.run(t, s, p.URL(), plan{"append_line", map[string]any{"path": file, "line": "x", "seconds": 1}})
 	sends, spans := p.Sends(), p.Outages()
-	if o.For != faultproxy.Forever {
-		for len(p.Outages()) > 0 && p.Outages()[0].End.IsZero() {
-			time.Sleep(10 * time.Millisecond)
+	if len(spans) > 0 && o.For != faultproxy.Forever { // what was held is delivered
+		for end := spans[0].Begin.Add(o.For); time.Now().Before(end); {
+			time.Sleep(time.Until(end))
 		}
 	}
+	p.End()
 	s.settle(t)
 	ran := lines(t, file)
 
@@ -214,8 +215,7 @@ func describe(p *faultproxy.Proxy) string {
 	return b.String()
 }
 
-// report prints a table for each command: kinds down, moments across, or the
-// cells in a list if they are few of many.
+// report prints a table of what happened in the cells.
 func report(w io.Writer, chosen []cell, results map[string]string) {
 	fmt.Fprintln(w, "\n| command | outage | moment | result |\n|---|---|---|---|")
 	for _, c := range chosen {
