@@ -4,9 +4,15 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
+	"runtime"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/adamant-go/adamant/retry"
 	"github.com/adamant-go/adamant/retryhttp"
 )
 
@@ -88,3 +94,46 @@ func BenchmarkPOST(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkWaiting measures the memory of a caller that waits at the gate, its
+// goroutine's stack and net/http's share included.
+func BenchmarkWaiting(b *testing.B) {
+	const callers = 10_000
+	for b.Loop() {
+		refuse := roundTripper(func(r *http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		})
+		client := &http.Client{Transport: &retryhttp.Transport{Base: refuse, Policy: retry.Policy{Wait: time.Hour}}}
+		ctx, cancel := context.WithCancel(b.Context())
+		before := memory()
+		var wg sync.WaitGroup
+		for range callers {
+			wg.Go(func() {
+				r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://peer.test/v1/thing?x=1", nil)
+				if err == nil {
+					_, err = client.Do(r) //nolint:bodyclose // there is none
+				}
+				if err == nil {
+					b.Error("a call succeeded")
+				}
+			})
+		}
+		for runtime.NumGoroutine() < callers {
+			runtime.Gosched()
+		}
+		b.ReportMetric(float64(memory()-before)/callers, "B/caller")
+		cancel()
+		wg.Wait()
+	}
+}
+
+func memory() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
