@@ -99,7 +99,7 @@ func (c *Call) Run(ctx context.Context, p *Policy, t Tryer) (Attempt, error) {
 	c.ticket.Op, c.ticket.Policy, c.ticket.call = c.Op, p, c
 	a, err := c.loop()
 	c.finish()
-	if c.slow != nil && p.Trace != nil && p.Trace.Ended != nil {
+	if p.Trace != nil && p.Trace.Ended != nil {
 		i := c.info(c.numbers, false)
 		p.Trace.Ended(ctx, EndInfo{Op: i.Op, CallID: i.CallID, Attempts: c.numbers, Of: i.Of, Took: time.Since(c.ticket.joined), Err: err})
 	}

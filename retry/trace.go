@@ -15,8 +15,7 @@ type Trace struct {
 	Attempted func(ctx context.Context, a AttemptInfo, r Record)
 	// Waiting is called when a call begins to wait.
 	Waiting func(ctx context.Context, w WaitInfo)
-	// Ended is called once as a call ends, unless it succeeded at its first
-	// attempt without waiting. err is nil or an [*Error].
+	// Ended is called once as a call ends. Its Err is nil or an [*Error].
 	Ended func(ctx context.Context, e EndInfo)
 }
 

@@ -100,7 +100,7 @@ func (a *app) client() (*blueapi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &blueapi.Client{URL: serverURL(c.URL), Trace: a.ui.trace(a.level, a.ui.notifier())}, nil
+	return &blueapi.Client{URL: serverURL(c.URL), Trace: a.ui.observer(a.level).calls()}, nil
 }
 
 // serverURL takes the API's prefix off a URL. blueapi's own client asks paths

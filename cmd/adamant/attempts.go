@@ -6,30 +6,79 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/retry"
 )
 
-// trace returns what observes the calls of a command: with -v every attempt is
-// logged, a wait of more than two seconds is announced on a terminal, and a call
-// that needed more than one attempt is reported in one line when it succeeds.
-func (u *ui) trace(l level, n *notifier) *retry.Trace {
-	log := slog.New(slog.DiscardHandler)
+// observer tells the user what becomes of the calls of a command: with -v every
+// attempt is logged, a wait of more than two seconds is announced on a terminal,
+// and a call that needed more than one attempt is reported in one line when it
+// succeeds.
+type observer struct {
+	ui    *ui
+	log   *slog.Logger
+	waits *notifier
+}
+
+func (u *ui) observer(l level) *observer {
+	o := &observer{ui: u, log: slog.New(slog.DiscardHandler), waits: u.notifier()}
 	if l == verbose {
-		log = slog.New(slog.NewTextHandler(u.err, &slog.HandlerOptions{ReplaceAttr: withoutDate}))
+		o.log = slog.New(slog.NewTextHandler(u.err, &slog.HandlerOptions{ReplaceAttr: withoutDate}))
 	}
+	return o
+}
+
+// calls observes calls and attempts.
+func (o *observer) calls() *retry.Trace {
 	return &retry.Trace{
+		Attempting: func(_ context.Context, a retry.AttemptInfo) { o.waits.Waiting(awaited(a.Op)) },
 		Attempted: func(ctx context.Context, a retry.AttemptInfo, r retry.Record) {
-			logAttempt(ctx, log, a, r)
+			logAttempt(ctx, o.log, a, r)
 		},
 		Waiting: func(ctx context.Context, w retry.WaitInfo) {
-			n.Waiting("the server to answer")
-			logWait(ctx, log, w)
+			o.waits.Waiting(awaited(w.Op))
+			logWait(ctx, o.log, w)
 		},
 		Ended: func(_ context.Context, e retry.EndInfo) {
-			n.Over()
+			o.waits.Over()
 			if e.Err == nil && e.Attempts > 1 {
-				u.note("%s", recovered(e))
+				o.ui.note("%s", recovered(e))
 			}
+		},
+	}
+}
+
+// awaited says what an operation waits for.
+func awaited(op string) string {
+	if op == "PUT /worker/task" {
+		return "the plan to start"
+	}
+	return "the server to answer"
+}
+
+// runs observes the steps of a run.
+func (o *observer) runs() *blueapi.RunTrace {
+	step := func(what, task string, err error) {
+		attrs := []slog.Attr{slog.String("step", what), slog.String("task", task)}
+		if err != nil {
+			attrs = append(attrs, slog.String("cause", err.Error()))
+		}
+		o.log.LogAttrs(context.Background(), slog.LevelInfo, "run", attrs...)
+	}
+	return &blueapi.RunTrace{
+		Submitted: func(task string) { step("submitted", task, nil) },
+		Starting:  func(task string) { step("starting", task, nil) },
+		Started:   func(task string) { step("started", task, nil) },
+		Looking: func(task string, err error) {
+			step("looking whether it started", task, err)
+			o.ui.note("no word on whether the plan was started: looking, not asking again")
+		},
+		Withdrawing: func(task string, err error) {
+			step("withdrawing", task, err)
+		},
+		Paused: func(task string) {
+			step("paused", task, nil)
+			o.ui.note("the plan is paused: waiting until somebody resumes or aborts it")
 		},
 	}
 }

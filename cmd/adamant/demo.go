@@ -102,9 +102,7 @@ func after(k int, f sim.Fault) sim.Fault {
 	}
 }
 
-const demoPlan = "nap"
-
-var demoParams = json.RawMessage(`{"seconds":2}`)
+const demoPlan, demoParams = "nap", `{"seconds":2}`
 
 func demo(ctx context.Context, out io.Writer) error {
 	stalls := startInStalls(ctx) // takes its time, meanwhile the rest is shown
@@ -161,7 +159,7 @@ func demoAdamant(ctx context.Context, out io.Writer) error {
 		Looking: func(string, error) { line("was the plan started? not asking again, looking") },
 		Started: func(string) { line("the plan runs") },
 	}
-	result, err := s.client.Run(ctx, blueapi.TaskRequest{Name: demoPlan, Params: demoParams, InstrumentSession: "cm12345-1"})
+	result, err := s.client.Run(ctx, blueapi.TaskRequest{Name: demoPlan, Params: json.RawMessage(demoParams), InstrumentSession: "cm12345-1"})
 	if err != nil {
 		return err
 	}
@@ -172,7 +170,7 @@ func demoAdamant(ctx context.Context, out io.Writer) error {
 // runPlain runs a plan as simple clients do: store it, start it, poll it, and
 // give up at the first error.
 func (s *demoScene) runPlain(ctx context.Context) error {
-	id, err := s.submitPlain(ctx, demoPlan, string(demoParams))
+	id, err := s.submitPlain(ctx, demoPlan, demoParams)
 	if err != nil {
 		return err
 	}

@@ -140,7 +140,7 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 	c.Wait = o.wait
 	watching, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	c.RunTrace = &blueapi.RunTrace{}
+	c.RunTrace = a.ui.observer(a.level).runs()
 	if a.ui.voice == asBlueapi {
 		c.RunTrace.Paused = func(string) { stop(errPaused) } // as blueapi: its run ends there
 	}
