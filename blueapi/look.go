@@ -72,6 +72,11 @@ func (s *starter) look(ctx context.Context) (pending bool, err error) {
 
 func (r *Run) patience() patience { return max(runPatience, r.client.Wait) }
 
+// reloadLooks is how many more times the environment is looked at, a second apart,
+// before a task that is gone counts as deleted: a reload shows the old id until
+// the worker has stopped, which takes 2 s, and 30 s if a plan runs (1.21.1).
+const reloadLooks = 40
+
 // gone explains a task that the server does not know any more although a request
 // to start it was sent.
 func (s *starter) gone(ctx context.Context) error { return s.run.gone(ctx, false) }
@@ -79,13 +84,24 @@ func (s *starter) gone(ctx context.Context) error { return s.run.gone(ctx, false
 // gone explains that the record is gone; started tells whether the task was seen
 // to have been started.
 func (r *Run) gone(ctx context.Context, started bool) error {
-	env, err := r.client.environment(ctx, r.patience())
-	switch {
-	case err != nil:
-		return r.end(Unknown, Silent, err)
-	case env.ID != r.env:
-		return r.end(Unknown, EnvironmentChanged, nil)
-	case started:
+	for n := 0; ; n++ {
+		env, err := r.client.environment(ctx, r.patience())
+		if err != nil {
+			return r.end(Unknown, Silent, err)
+		}
+		if env.ID != r.env || !env.Initialized {
+			return r.end(Unknown, EnvironmentChanged, nil)
+		}
+		if n == reloadLooks {
+			break
+		}
+		// A server that is being reloaded has forgotten its tasks while it still
+		// shows its old id. Nothing but this may be asked of it meanwhile.
+		if err := sleep(ctx, lookPause); err != nil {
+			return r.end(Unknown, Abandoned, err)
+		}
+	}
+	if started {
 		return r.end(Unknown, RecordLost, nil)
 	}
 	current, err := r.client.workerTask(ctx, r.patience())

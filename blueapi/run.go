@@ -135,6 +135,9 @@ type starter struct {
 	putErr error // why it is unclear whether the request arrived
 }
 
+// errRestless tells that no task lived long enough to be started.
+var errRestless = errors.New("the server was restarted or reloaded each time that a task was stored")
+
 // errAgain tells that the task was withdrawn, or was never sent, and that a new
 // one may be made.
 var errAgain = errors.New("blueapi: make a new task")
@@ -164,7 +167,7 @@ func (s *starter) start(ctx context.Context) error {
 // submit stores a task in an environment whose id is known.
 func (s *starter) submit(ctx context.Context) error {
 	r := s.run
-	for {
+	for n := 1; ; n++ {
 		id, err := s.client.SubmitTask(ctx, s.req)
 		if err != nil {
 			return s.notStarted(ctx, err)
@@ -176,6 +179,9 @@ func (s *starter) submit(ctx context.Context) error {
 		r.task = id
 		same := env.ID == r.env
 		r.env = env.ID
+		if !same && n == maxTasks {
+			return r.end(NotStarted, Unreachable, errRestless)
+		}
 		if same {
 			if t := s.client.RunTrace; t != nil && t.Submitted != nil {
 				t.Submitted(id)

@@ -470,3 +470,72 @@ func TestRetryErrorListsAttempts(t *testing.T) {
 		}
 	})
 }
+
+// TestUnknownReasons brings about what no client can settle, and looks at the word
+// and the reason that users are told.
+func TestUnknownReasons(t *testing.T) {
+	deleteIt := func(w *world, x *sim.Exchange) {
+		id := strings.TrimPrefix(strings.TrimPrefix(x.URL.Path, "/api/v1"), "/tasks/")
+		go func() { _ = w.client.DeleteTask(context.WithoutCancel(context.Background()), id) }()
+	}
+	for name, tc := range map[string]struct {
+		prepare func(w *world)
+		want    blueapi.Reason
+	}{
+		"server gone after the PUT": {func(w *world) {
+			w.Inject(sim.When(put, func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+				w.Restart(time.Hour)
+				return sim.Answer{End: sim.Reset}
+			}))
+		}, blueapi.Silent},
+		"restarted after the PUT": {func(w *world) { w.inject("restart at the PUT") }, blueapi.EnvironmentChanged},
+		"restarted in mid-plan": {func(w *world) {
+			time.AfterFunc(300*time.Millisecond, func() { w.Restart(2 * time.Second) })
+		}, blueapi.EnvironmentChanged},
+		"reloaded in mid-plan": {func(w *world) {
+			time.AfterFunc(300*time.Millisecond, w.Reload)
+		}, blueapi.EnvironmentChanged},
+		"record deleted in mid-plan": {func(w *world) {
+			w.Inject(sim.When(sim.Request("GET", "/tasks/*"), sim.Nth(2, func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+				deleteIt(w, x)
+				return next()
+			})))
+		}, blueapi.RecordLost},
+		"removed before it was seen to start": {func(w *world) {
+			w.inject("PUT lost, reset")
+			w.Inject(sim.When(sim.Request("GET", "/tasks/*"), sim.First(1, func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+				deleteIt(w, x)
+				return next()
+			})))
+		}, blueapi.Removed},
+		"another plan in between": {func(w *world) {
+			w.inject("PUT lost, reset")
+			w.Inject(sim.When(sim.Request("DELETE", "/tasks/*"), sim.First(1, func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+				other := &blueapi.Client{Transport: &http.Transport{DialContext: w.DialContext}}
+				defer other.Close()
+				_, _ = other.Start(context.WithoutCancel(context.Background()), request("nap", `{"seconds":1}`))
+				return next()
+			})))
+		}, blueapi.Overtaken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				tc.prepare(w)
+				start := time.Now()
+				result, err := w.client.Run(t.Context(), request("nap", `{"seconds":2}`))
+				if result.Word != blueapi.Unknown || result.Reason != tc.want {
+					t.Errorf("%v, reason %d: %v", result.Word, result.Reason, err)
+				}
+				if took := time.Since(start); took > 90*time.Second {
+					t.Errorf("took %v", took)
+				}
+				if result.TaskID == "" || err == nil || !strings.Contains(err.Error(), result.TaskID) {
+					t.Errorf("does not name the task: %v", err)
+				}
+				w.Heal()
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
+}

@@ -91,7 +91,7 @@ func (r *Run) over(ctx context.Context) (bool, error) {
 			t.Paused(r.task)
 		}
 	}
-	return state == StateIdle, nil
+	return state == StateIdle || state == StatePanicked, nil
 }
 
 // isSilence reports whether an attempt ended because nothing was heard.
