@@ -101,6 +101,11 @@ func (r *Run) gone(ctx context.Context, started bool) error {
 			return r.end(Unknown, Abandoned, err)
 		}
 	}
+	if _, err := r.client.WorkerState(ctx); statusOf(err) == http.StatusInternalServerError {
+		// A reload that was asked something while it stopped the old worker
+		// hangs for ever, showing the old id (1.21.1). A second reload heals it.
+		return r.end(Unknown, EnvironmentChanged, err)
+	}
 	if started {
 		return r.end(Unknown, RecordLost, nil)
 	}
