@@ -23,6 +23,8 @@ import (
 var (
 	started bool
 	up      = sync.OnceValues(func() (*Server, error) { started = true; return Up() })
+
+	scratch string // holds the program
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +36,9 @@ func TestMain(m *testing.M) {
 				code = 1
 			}
 		}
+	}
+	if scratch != "" {
+		os.RemoveAll(scratch)
 	}
 	os.Exit(code)
 }
@@ -52,11 +57,11 @@ var build = sync.OnceValues(func() (string, error) {
 	if bin := os.Getenv("ADAMANT"); bin != "" {
 		return bin, nil
 	}
-	dir, err := os.MkdirTemp("", "adamant.")
-	if err != nil {
+	var err error
+	if scratch, err = os.MkdirTemp("", "adamant."); err != nil {
 		return "", err
 	}
-	bin := filepath.Join(dir, "adamant")
+	bin := filepath.Join(scratch, "adamant")
 	out, err := exec.Command("go", "build", "-o", bin, "github.com/adamant-go/adamant/cmd/adamant").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
