@@ -96,7 +96,7 @@ func (c *Client) Start(ctx context.Context, req TaskRequest) (*Run, error) {
 		return s.run, nil
 	}
 	if e, ok := errors.AsType[*RunError](err); ok {
-		s.run.record(ctx, Entry{Step: StepEnded, Result: &e.Result})
+		_ = s.run.record(ctx, Entry{Step: StepEnded, Result: &e.Result}) // the word is the same without
 	}
 	return nil, err
 }

@@ -95,7 +95,7 @@ func (c *Call) Run(ctx context.Context, p *Policy, t Tryer) (Attempt, error) {
 	}
 	outer := markOf(ctx)
 	c.nested, c.inside = outer != nil, outer.through(c.gate)
-	c.first.Context, c.first.mark = ctx, mark{c.gate, outer}
+	c.first.Context, c.first.mark = ctx, mark{c.gate, outer} //nolint:fatcontext // once per call
 	c.ticket.Op, c.ticket.Policy, c.ticket.call = c.Op, p, c
 	a, err := c.loop()
 	c.finish()

@@ -3,6 +3,7 @@ package retry
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -151,8 +152,8 @@ func (e *Error) Unwrap() []error {
 			errs = append(errs, err)
 		}
 	}
-	for i := len(e.Records) - 1; i >= 0; i-- {
-		if err := e.Records[i].Err; err != nil && !errors.Is(e.Err, err) {
+	for _, r := range slices.Backward(e.Records) {
+		if err := r.Err; err != nil && !errors.Is(e.Err, err) {
 			errs = append(errs, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -13,9 +14,7 @@ import (
 // write sends an answer, as far as it goes, and ends the connection as asked.
 func (s *Server) write(w http.ResponseWriter, r *http.Request, a Answer) {
 	if a.End == Whole {
-		for k, v := range a.Header {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), a.Header)
 		if a.Header.Get("Content-Type") == "" {
 			w.Header()["Content-Type"] = nil // or net/http would guess
 		}

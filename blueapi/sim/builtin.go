@@ -30,8 +30,10 @@ func (s *Server) builtin() []Plan {
         last: another line to append at the very end
     `,
 			Params: []Param{
-				{Name: "path", Type: Text}, {Name: "line", Type: Text},
-				{Name: "seconds", Type: Number, Default: 0.0}, {Name: "last", Type: Text, Nullable: true},
+				{Name: "path", Type: Text},
+				{Name: "line", Type: Text},
+				{Name: "seconds", Type: Number, Default: 0.0},
+				{Name: "last", Type: Text, Nullable: true},
 			},
 			Run: func(ctx context.Context, a Args) (any, error) {
 				path := a["path"].(string)

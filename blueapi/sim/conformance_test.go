@@ -87,7 +87,7 @@ func idle() []step {
 func run(id string) []step {
 	return append([]step{{do: func(t *testing.T, s *suite) {
 		resp, b := s.send(t, "PUT", "/worker/task", map[string]string{"Content-Type": "application/json"}, s.here(`{"task_id":"`+id+`"}`))
-		if resp.StatusCode != 200 {
+		if resp.StatusCode != http.StatusOK {
 			t.Fatalf("starting %s: %s %s", id, resp.Status, b)
 		}
 	}}}, idle()...)
@@ -208,7 +208,8 @@ var cases = []struct {
 	{"slow start", [][]step{
 		submit(slow, "slow_start", `{"seconds":7,"path":"/realserver/slow.txt"}`),
 		replay("139-start-slow", "140-task-slow-not-started", "141-start-slow-again"),
-		{{do: func(*testing.T, *suite) { time.Sleep(3 * time.Second) }}}, idle(),
+		{{do: func(*testing.T, *suite) { time.Sleep(3 * time.Second) }}},
+		idle(),
 		replay("142-task-slow-ended"),
 	}},
 	{"delete a running task", [][]step{
@@ -225,7 +226,8 @@ var cases = []struct {
 	}},
 	{"reload", [][]step{
 		submit(beforeLoad, "nap", `{"seconds":1}`),
-		replay("151-environment-delete"), {{do: reloaded}},
+		replay("151-environment-delete"),
+		{{do: reloaded}},
 		replay("152-environment-reloaded", "153-task-before-reload", "154-worker-task-reloaded"),
 	}},
 }
@@ -366,7 +368,7 @@ func (s *suite) replay(t *testing.T, name string) {
 	if want := s.here(r.Response.Body); ordered(string(b)) != ordered(want) {
 		t.Errorf("%s: body\n     got %s\nrecorded %s", name, b, want)
 	}
-	if resp.Request.Method != "HEAD" && resp.Header.Get("Content-Length") != strconv.Itoa(len(b)) {
+	if resp.Request.Method != http.MethodHead && resp.Header.Get("Content-Length") != strconv.Itoa(len(b)) {
 		t.Errorf("%s: content-length %s of %d", name, resp.Header.Get("Content-Length"), len(b))
 	}
 	for k, want := range r.Response.Headers {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,23 +24,25 @@ type endpoint struct {
 	handle       func(p *process, x *Exchange, param string) (Answer, error)
 }
 
-// endpoints in the order of the real server, which shows in the Allow header of
-// a 405: only the first method of a path is named.
-var endpoints = []endpoint{
-	{method: "GET", path: "/healthz", open: true, handle: (*process).health},
-	{method: "GET", path: "/environment", handle: (*process).getEnvironment},
-	{method: "DELETE", path: "/environment", handle: (*process).deleteEnvironment},
-	{method: "GET", path: "/plans", handle: (*process).getPlans},
-	{method: "GET", path: "/plans/{}", handle: (*process).getPlan},
-	{method: "GET", path: "/devices", handle: (*process).getDevices},
-	{method: "GET", path: "/devices/{}", handle: (*process).getDevice},
-	{method: "POST", path: "/tasks", handle: (*process).submitTask},
-	{method: "DELETE", path: "/tasks/{}", handle: (*process).deleteTask},
-	{method: "GET", path: "/tasks", handle: (*process).getTasks},
-	{method: "PUT", path: "/worker/task", handle: (*process).startTask},
-	{method: "GET", path: "/tasks/{}", handle: (*process).getTask},
-	{method: "GET", path: "/worker/task", handle: (*process).getActiveTask},
-	{method: "GET", path: "/worker/state", handle: (*process).getState},
+// newEndpoints returns them in the order of the real server, which shows in the
+// Allow header of a 405: only the first method of a path is named.
+func newEndpoints() []endpoint {
+	return []endpoint{
+		{method: "GET", path: "/healthz", open: true, handle: (*process).health},
+		{method: "GET", path: "/environment", handle: (*process).getEnvironment},
+		{method: "DELETE", path: "/environment", handle: (*process).deleteEnvironment},
+		{method: "GET", path: "/plans", handle: (*process).getPlans},
+		{method: "GET", path: "/plans/{}", handle: (*process).getPlan},
+		{method: "GET", path: "/devices", handle: (*process).getDevices},
+		{method: "GET", path: "/devices/{}", handle: (*process).getDevice},
+		{method: "POST", path: "/tasks", handle: (*process).submitTask},
+		{method: "DELETE", path: "/tasks/{}", handle: (*process).deleteTask},
+		{method: "GET", path: "/tasks", handle: (*process).getTasks},
+		{method: "PUT", path: "/worker/task", handle: (*process).startTask},
+		{method: "GET", path: "/tasks/{}", handle: (*process).getTask},
+		{method: "GET", path: "/worker/task", handle: (*process).getActiveTask},
+		{method: "GET", path: "/worker/state", handle: (*process).getState},
+	}
 }
 
 func (e *endpoint) match(path string) (param string, ok bool) {
@@ -60,12 +63,12 @@ func (p *process) serve(x *Exchange) Answer {
 		return Answer{End: Reset} // killed
 	}
 	a, err := p.route(x)
-	switch err {
-	case nil:
-	case errNotFound:
+	switch {
+	case err == nil:
+	case errors.Is(err, errNotFound):
 		a = detail(404, "Item not found")
 	default:
-		a = Answer{Status: 500, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, Body: []byte(errInternal.Error())}
+		a = Answer{Status: 500, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, Body: []byte("Internal Server Error")}
 	}
 	if err := p.inLoop(nil); err != nil {
 		return Answer{End: Reset}
@@ -81,6 +84,7 @@ func (p *process) serve(x *Exchange) Answer {
 func (p *process) route(x *Exchange) (Answer, error) {
 	path := x.URL.Path
 	var other *endpoint
+	endpoints := newEndpoints()
 	for i := range endpoints {
 		e := &endpoints[i]
 		param, ok := e.match(path)
@@ -221,7 +225,7 @@ func (p *process) getDevice(_ *Exchange, name string) (Answer, error) {
 }
 
 func (p *process) submitTask(x *Exchange, _ string) (Answer, error) {
-	body, bad := readBody(x, taskRequest)
+	body, bad := readBody(x, taskRequest())
 	if bad != nil {
 		return *bad, nil
 	}
@@ -339,7 +343,7 @@ func (p *process) getActiveTask(*Exchange, string) (Answer, error) {
 // whether the worker is active, and the order to begin. Between them others get
 // their turn.
 func (p *process) startTask(x *Exchange, _ string) (Answer, error) {
-	body, bad := readBody(x, workerTask)
+	body, bad := readBody(x, workerTask())
 	if bad != nil {
 		return *bad, nil
 	}

@@ -83,15 +83,17 @@ func isObject(v value) []invalid {
 	return []invalid{{msg: "Input should be a valid dictionary", kind: "dict_type"}}
 }
 
-// The bodies of requests, in the order of the server's models.
-var (
-	taskRequest = []field{
+// taskRequest is the body of POST /tasks, in the order of the server's model.
+func taskRequest() []field {
+	return []field{
 		{name: "name", check: isText},
 		{name: "params", check: isObject, optional: true},
 		{name: "instrument_session", check: isText},
 	}
-	workerTask = []field{{name: "task_id", check: isTextOrNull}}
-)
+}
+
+// workerTask is the body of PUT /worker/task.
+func workerTask() []field { return []field{{name: "task_id", check: isTextOrNull}} }
 
 // readBody reads the body of a request. What is wrong with it the server says
 // twice, for it looks at the body twice.

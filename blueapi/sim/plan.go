@@ -140,7 +140,7 @@ func (p *Plan) arguments(params value) (Args, []invalid) {
 		}
 		bad.loc, bad.input = []any{q.Name}, v
 		if q.Nullable {
-			bad.loc = append(bad.loc, pythonTypes[q.Type])
+			bad.loc = append(bad.loc, q.Type.python())
 			none := invalid{loc: []any{q.Name, "none"}, msg: "Input should be None", kind: "none_required", input: v}
 			wrong = append(wrong, *bad, none)
 			continue
@@ -164,7 +164,21 @@ func (p *Plan) param(name string) *Param {
 	return nil
 }
 
-var pythonTypes = map[ParamType]string{Number: "float", Integer: "int", Text: "str", Bool: "bool"}
+// python is the type's name in Python.
+func (t ParamType) python() string {
+	switch t {
+	case Number:
+		return "float"
+	case Integer:
+		return "int"
+	case Text:
+		return "str"
+	case Bool:
+		return "bool"
+	case Any:
+	}
+	return ""
+}
 
 // accept turns v into the parameter's type, as pydantic does by default.
 func (q *Param) accept(v value) (any, *invalid) {

@@ -51,8 +51,8 @@ type subprocess struct {
 }
 
 var (
-	errNotFound = errors.New("Item not found")
-	errInternal = errors.New("Internal Server Error")
+	errNotFound = errors.New("not found")
+	errInternal = errors.New("internal server error")
 )
 
 func (s *Server) newProcess() *process {

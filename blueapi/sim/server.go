@@ -87,7 +87,7 @@ func (s *Server) up() {
 	}
 	s.listen(s.http, l)
 	for _, port := range s.ports {
-		if l, err := net.Listen("tcp", port); err == nil {
+		if l, err := listenTCP(port); err == nil {
 			s.listen(s.http, l)
 		}
 	}
@@ -169,7 +169,7 @@ func (s *Server) Network() *memnet.Network { return &s.network }
 // returns the address.
 func (s *Server) Listen(addr string) (string, error) {
 	s.start()
-	l, err := net.Listen("tcp", addr)
+	l, err := listenTCP(addr)
 	if err != nil {
 		return "", err
 	}
@@ -313,4 +313,8 @@ func (s *Server) Unfreeze() {
 			p.frozen = nil
 		}
 	}
+}
+
+func listenTCP(addr string) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 }

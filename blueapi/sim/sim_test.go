@@ -293,7 +293,8 @@ func TestPlansOfTheUser(t *testing.T) {
 			{
 				Name: "double",
 				Params: []sim.Param{
-					{Name: "number", Type: sim.Integer}, {Name: "by_far", Type: sim.Bool, Default: false},
+					{Name: "number", Type: sim.Integer},
+					{Name: "by_far", Type: sim.Bool, Default: false},
 					{Name: "anything", Nullable: true},
 				},
 				Run: func(_ context.Context, a sim.Args) (any, error) {

@@ -13,10 +13,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/blueapi/sim"
 	"github.com/adamant-go/adamant/retry"
-	"github.com/spf13/cobra"
 )
 
 func (a *app) demoCommand() *cobra.Command {

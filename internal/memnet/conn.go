@@ -218,7 +218,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 			return done, c.error("write", net.ErrClosed)
 		case expired(c.writeBy, now):
 			return done, c.error("write", os.ErrDeadlineExceeded)
-		case c.in.end == syscall.ECONNRESET || s.end != nil && !s.gone:
+		case errors.Is(c.in.end, syscall.ECONNRESET) || s.end != nil && !s.gone:
 			return done, c.error("write", syscall.ECONNRESET)
 		case expired(s.broken, now):
 			return done, c.error("write", syscall.EPIPE)
@@ -277,7 +277,7 @@ func (c *Conn) send(b []byte, now time.Time) int {
 	s.sent = append(s.sent, segment{end: end, due: now.Add(s.latency)})
 	s.broken = now.Add(2 * s.latency)
 	s.gone = true // nobody reads what follows
-	if end != io.EOF {
+	if !errors.Is(end, io.EOF) {
 		c.in.sent = append(c.in.sent, segment{end: end, due: now.Add(c.in.latency)})
 		c.in.changed.notify()
 	}
@@ -325,7 +325,7 @@ func (c *Conn) Close() error {
 	now := time.Now()
 	c.closed = true
 	c.in.arrive(now)
-	end := error(io.EOF)
+	end := io.EOF
 	if c.linger || len(c.in.arrived) > 0 {
 		end = syscall.ECONNRESET
 	}

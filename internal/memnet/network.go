@@ -220,7 +220,10 @@ func (n *Network) port() string {
 
 // synRetries are the times after the start of a dial at which Linux sends a SYN
 // again (tcp_syn_retries = 6), and the last is when it gives up.
-var synRetries = [...]time.Duration{1 * time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second, 31 * time.Second, 63 * time.Second, 127 * time.Second}
+func synRetries() []time.Duration {
+	const s = time.Second
+	return []time.Duration{1 * s, 3 * s, 7 * s, 15 * s, 31 * s, 63 * s, 127 * s}
+}
 
 // DialContext connects to addr. network is not looked at. Its errors are
 // *net.OpError, with the errno that Linux gives inside.
@@ -249,7 +252,7 @@ func (n *Network) DialContext(ctx context.Context, network, addr string) (net.Co
 }
 
 func (n *Network) connect(ctx context.Context, addr string, start time.Time, lost bool) (*Conn, error) {
-	for _, retry := range synRetries {
+	for _, retry := range synRetries() {
 		if err := sleep(ctx, n.Latency); err != nil {
 			return nil, err
 		}

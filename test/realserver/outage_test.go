@@ -110,31 +110,118 @@ func TestPromise1OutageTable(t *testing.T) {
 	for _, c := range chosen {
 		t.Run(strings.ReplaceAll(c.name(), " ", "-"), func(t *testing.T) {
 			o := c.moment.at
-			o.Kind, o.For = c.kind, time.Second
+			o.Kind, o.For = c.kind, length(t)
 			results[c.name()] = try(t, s, c.command, o, func(e ended, ran int) bool { return e.exit == 0 && ran == 1 })
 		})
 	}
 	report(os.Stdout, chosen, results)
 }
 
-// TestPromise3EndlessOutage starts a plan while the server is away for good: the
-// command gives up, and no faster than it may.
+// length is how long the outages of the table are, one second if OUTAGE_FOR does
+// not say otherwise.
+func length(t *testing.T) time.Duration {
+	d := os.Getenv("OUTAGE_FOR")
+	if d == "" {
+		return time.Second
+	}
+	l, err := time.ParseDuration(d)
+	if err != nil {
+		t.Fatalf("OUTAGE_FOR: %v", err)
+	}
+	return l
+}
+
+// TestPromise1Frozen stops the server's processes, as a stalled machine does, at
+// every request of a run and in mid-plan: the command succeeds, the plan runs once.
+func TestPromise1Frozen(t *testing.T) {
+	s := theServer(t)
+	step := 4 // of the moments; each command gets others
+	if os.Getenv("OUTAGES") == "all" {
+		step = 1
+	}
+	var rows []string
+	for i, cmd := range commands() {
+		for k := 1 + i; k <= 7; k += step {
+			for _, d := range []time.Duration{time.Second, 2500 * time.Millisecond} {
+				t.Run(fmt.Sprintf("%s/before-%d/%v", cmd.name, k, d), func(t *testing.T) {
+					words := frozen(t, s, cmd, k, d)
+					rows = append(rows, fmt.Sprintf("| %s | frozen %v | before-%d | %s |", cmd.name, d, k, words))
+				})
+			}
+		}
+	}
+	fmt.Fprintf(os.Stdout, "\n%s\n\n", strings.Join(rows, "\n"))
+}
+
+// frozen runs the plan, and freezes the server before request k reaches it.
+func frozen(t *testing.T, s *Server, c command, k int, d time.Duration) string {
+	p, err := faultproxy.Listen(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	thawed := make(chan (<-chan struct{}), 1)
+	for range k - 1 {
+		p.Before("", "", func() {})
+	}
+	p.Before("", "", func() {
+		ch, err := s.Freeze(d)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		thawed <- ch
+	})
+	file := filepath.Join(t.TempDir(), "lines")
+	e := c.run(t, s, p.URL(), plan{"append_line", map[string]any{"path": file, "line": "x", "seconds": 1}})
+	select {
+	case ch := <-thawed:
+		<-ch
+	default:
+		t.Errorf("the run made fewer than %d requests", k)
+	}
+	s.settle(t)
+	ran := lines(t, file)
+	if (e.exit != 0 || ran != 1) && c.sound {
+		t.Errorf("%d line(s)\n%v\nrequests: %s", ran, e, describe(p))
+	}
+	return fmt.Sprintf("exit %d, %d line(s), %.1f s", e.exit, ran, e.took.Seconds())
+}
+
+// TestPromise3EndlessOutage lets the server go away for good. A run whose plan
+// was not asked to start gives up, as fast as promised, and says that nothing was
+// started; later it waits longer before it says that it does not know.
 func TestPromise3EndlessOutage(t *testing.T) {
 	s := theServer(t)
 	ks := []faultproxy.Kind{faultproxy.Refused, faultproxy.BlackHole, faultproxy.Unavailable}
+	later := ks[:1]
 	if os.Getenv("OUTAGES") == "all" {
 		ks = kinds(t)
+		later = ks
 	}
 	results := make(map[string]string)
 	var chosen []cell
+	endless := func(c cell, good func(e ended, ran int) bool) {
+		chosen = append(chosen, c)
+		t.Run(strings.ReplaceAll(c.name(), " ", "-"), func(t *testing.T) {
+			o := c.moment.at
+			o.Kind, o.For = c.kind, faultproxy.Forever
+			results[c.name()] = try(t, s, c.command, o, good)
+		})
+	}
 	for _, cmd := range commands() {
 		for _, k := range ks {
-			c := cell{cmd, k, moment{name: "for ever"}}
-			chosen = append(chosen, c)
-			t.Run(strings.ReplaceAll(c.name(), " ", "-"), func(t *testing.T) {
-				o := faultproxy.Outage{Kind: k, For: faultproxy.Forever}
-				results[c.name()] = try(t, s, cmd, o, func(e ended, ran int) bool { return e.exit > 0 && ran == 0 })
-			})
+			endless(cell{cmd, k, moment{name: "start"}}, func(e ended, ran int) bool { return e.exit > 0 && ran == 0 })
+		}
+	}
+	cmds := commands()
+	run := cmds[len(cmds)-1] // whose exit status tells more
+	for _, k := range later {
+		for _, m := range moments() {
+			switch m.name {
+			case "before-PUT", "after-PUT", "at-900ms":
+				endless(cell{run, k, m}, func(e ended, ran int) bool { return e.exit > 0 && ran <= 1 && (e.exit != 7 || ran == 0) })
+			}
 		}
 	}
 	report(os.Stdout, chosen, results)
@@ -165,6 +252,9 @@ func try(t *testing.T, s *Server, c command, o faultproxy.Outage, good func(e en
 	ran := lines(t, file)
 
 	words := fmt.Sprintf("exit %d, %d line(s), %.1f s", e.exit, ran, e.took.Seconds())
+	if o.For == faultproxy.Forever {
+		words += fmt.Sprintf(", %d sends: `%s`", len(sends), strings.TrimSpace(e.stderr))
+	}
 	rate := 0
 	switch {
 	case len(spans) == 0:
