@@ -114,6 +114,7 @@ func (c *Client) url(path string) string {
 		prefix = ""
 	}
 	u := *c.base
+	u.User = nil // see request
 	path, query, _ := strings.Cut(path, "?")
 	raw := strings.TrimRight(u.EscapedPath(), "/") + prefix + path
 	u.RawQuery = query
@@ -152,6 +153,10 @@ func (c *Client) request(ctx context.Context, op *operation, body []byte, a retr
 	r.Header.Set("User-Agent", "adamant")
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if user := c.base.User; user != nil {
+		password, _ := user.Password()
+		r.SetBasicAuth(user.Username(), password)
 	}
 	if c.Token != nil {
 		token, err := c.Token(ctx)

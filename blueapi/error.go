@@ -109,13 +109,14 @@ func parseURL(s string) (*url.URL, error) {
 		s = DefaultURL
 	}
 	u, err := url.Parse(s)
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return nil, fmt.Errorf("blueapi: bad server URL: %w", e.Err) // without the URL: it may hold a password
+	}
 	switch {
-	case err != nil:
-		return nil, fmt.Errorf("blueapi: bad server URL: %w", err)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("blueapi: bad server URL %q: it must begin with http:// or https://", s)
+		return nil, fmt.Errorf("blueapi: bad server URL %q: it must begin with http:// or https://", u.Redacted())
 	case u.Host == "":
-		return nil, fmt.Errorf("blueapi: bad server URL %q: it names no host", s)
+		return nil, fmt.Errorf("blueapi: bad server URL %q: it names no host", u.Redacted())
 	}
 	return u, nil
 }

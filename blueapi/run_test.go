@@ -459,6 +459,33 @@ func TestNotABlueapi(t *testing.T) {
 	})
 }
 
+// TestPasswordInURL is used as any HTTP client does, and shows in no error.
+func TestPasswordInURL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.client.URL = "http://me:secret@beamline.test"
+		if _, err := w.client.Environment(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.Exchanges()[0].Header.Get("Authorization"); got != "Basic bWU6c2VjcmV0" {
+			t.Errorf("Authorization: %q", got)
+		}
+		w.Inject(sim.Status(502))
+		_, err := w.client.Environment(t.Context())
+		for _, url := range []string{"ftp://me:secret@x", "http://me:secret@", "http://me:secret@x:y"} {
+			c := &blueapi.Client{URL: url}
+			_, bad := c.Environment(t.Context())
+			err = errors.Join(err, bad)
+			if bad == nil {
+				t.Errorf("%s was taken", url)
+			}
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("shows the password: %v", err)
+		}
+	})
+}
+
 func TestRetryErrorListsAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

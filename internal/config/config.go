@@ -60,6 +60,7 @@ func Load(paths ...string) (Config, error) {
 // CheckURL says what is wrong with the URL of a server, if anything is.
 func CheckURL(s string) error {
 	u, err := url.Parse(s)
+	s = withoutUser(s)
 	switch {
 	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 		return nil
@@ -70,6 +71,15 @@ func CheckURL(s string) error {
 	default:
 		return fmt.Errorf("%q has no scheme; write http://%s", s, s)
 	}
+}
+
+// withoutUser cuts user and password out of what may be a URL.
+func withoutUser(s string) string {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if at := strings.LastIndex(rest, "@"); ok && at >= 0 {
+		return scheme + "://" + rest[at+1:]
+	}
+	return s
 }
 
 // decode takes what a client needs out of the merged files, which are checked
@@ -120,7 +130,7 @@ func checkBrokerURL(s string) error {
 	if u, err := url.Parse(s); err == nil && u.Scheme == "tcp" && u.Host != "" {
 		return nil
 	}
-	return fmt.Errorf("%q is not the URL of a broker; write tcp://HOST:PORT", s)
+	return fmt.Errorf("%q is not the URL of a broker; write tcp://HOST:PORT", withoutUser(s))
 }
 
 // decoder takes typed values out of a tree and keeps the first error.

@@ -192,3 +192,11 @@ func write(t *testing.T, files []string) []string {
 	}
 	return paths
 }
+
+func TestPasswordsAreNotShown(t *testing.T) {
+	for _, s := range []string{"ftp://me:secret@host", "http://me:secret@host/%zz", "http://me:secret@"} {
+		if err := CheckURL(s); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+}
