@@ -70,66 +70,6 @@ type Gate struct {
 	timerAt time.Time
 }
 
-// Ticket is the place of one call, or of a copy, at a gate. Do makes its own;
-// simulations fill in Op and Policy and leave the rest alone.
-type Ticket struct {
-	// Op tells which calls are alike (rule of copies).
-	Op string
-	// Policy says how long the call waits, and how. It must not be nil.
-	Policy *Policy
-	// Of is the ticket that this one is a copy of; nil if it is none.
-	Of *Ticket
-
-	joined  time.Time // the call's first ask
-	sentAt  time.Time
-	heardAt time.Time // the latest sign of life
-	isPaced bool
-	overdue bool
-	copied  bool // no further copy of this send
-	state   ticketState
-
-	slow       *slowTicket
-	call       *Call           // nil in simulations
-	attempt    *attemptContext // nil in simulations
-	prev, next *Ticket
-}
-
-// slowTicket is the part of a ticket that most calls never need.
-type slowTicket struct {
-	noCopy time.Time     // no copy before
-	copies []*Ticket     // made of this send, waiting
-	ready  chan struct{} // tells a waiting call that a decision was made
-}
-
-func (t *Ticket) more() *slowTicket {
-	if t.slow == nil {
-		t.slow = new(slowTicket)
-	}
-	return t.slow
-}
-
-func (t *Ticket) patient() bool { return t.Policy.Wait > 0 }
-
-// mayCopy tells whether sends of t are copied when they are silent.
-func (t *Ticket) mayCopy() bool {
-	return t.Of == nil && t.Policy.Copies && t.Policy.Safety == Safe
-}
-
-type ticketState int8
-
-const (
-	idle ticketState = iota
-	queued
-	sending
-	gaveUp
-)
-
-// SentAt returns when the gate let the latest send go.
-func (t *Ticket) SentAt() time.Time { return t.sentAt }
-
-// GaveUp reports whether the gate told the call to give up.
-func (t *Ticket) GaveUp() bool { return t.state == gaveUp }
-
 // Decisions are what became of the tickets of a gate since the last time that
 // its state machine was asked.
 type Decisions struct {
@@ -279,26 +219,6 @@ func (g *Gate) preferred() *Ticket {
 		}
 	}
 	return g.waiting.head
-}
-
-// copyAt is when a send that stays silent is to be copied; zero means never.
-func (t *Ticket) copyAt() time.Time {
-	if t.copied || t.overdue || !t.mayCopy() {
-		return time.Time{}
-	}
-	at := t.heardAt.Add(silence)
-	if t.slow != nil {
-		at = later(at, t.slow.noCopy)
-	}
-	return at
-}
-
-// overdueAt is when a send that stays silent is given up; zero means never.
-func (t *Ticket) overdueAt() time.Time {
-	if t.Policy.Silence == 0 || t.overdue {
-		return time.Time{}
-	}
-	return t.heardAt.Add(t.Policy.Silence)
 }
 
 // watch looks for sends under way that have been silent for too long: one of
@@ -468,42 +388,4 @@ func sooner(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// queue is a list of tickets, linked through them.
-type queue struct{ head, tail *Ticket }
-
-func (q *queue) append(t *Ticket) { q.insert(t, nil) }
-
-// insert puts t before at, or at the end if at is nil.
-func (q *queue) insert(t, at *Ticket) {
-	t.next = at
-	if at != nil {
-		t.prev, at.prev = at.prev, t
-	} else {
-		t.prev, q.tail = q.tail, t
-	}
-	if t.prev != nil {
-		t.prev.next = t
-	} else {
-		q.head = t
-	}
-}
-
-// remove takes t out, if it is in.
-func (q *queue) remove(t *Ticket) {
-	if t.prev == nil && q.head != t {
-		return
-	}
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		q.head = t.next
-	}
-	if t.next != nil {
-		t.next.prev = t.prev
-	} else {
-		q.tail = t.prev
-	}
-	t.prev, t.next = nil, nil
 }

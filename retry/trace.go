@@ -50,3 +50,27 @@ type EndInfo struct {
 	Took         time.Duration
 	Err          error
 }
+
+func (c *Call) info(number int, isCopy bool) AttemptInfo {
+	i := AttemptInfo{Op: c.Op, CallID: c.callID(), Number: number, Copy: isCopy}
+	if c.policy.Wait == 0 {
+		i.Of = c.policy.attempts()
+	}
+	return i
+}
+
+func (c *Call) traceAttempting(a Attempt) {
+	if t := c.policy.Trace; t != nil && t.Attempting != nil {
+		t.Attempting(c.ctx, c.info(a.Number, a.Copy))
+	}
+}
+
+func (c *Call) traceWait(d time.Duration) {
+	t := c.policy.Trace
+	if t == nil || t.Waiting == nil {
+		return
+	}
+	t.Waiting(c.ctx, WaitInfo{
+		AttemptInfo: c.info(c.upcoming(), false), Since: c.ticket.joined, Delay: d, Err: c.lastCause(),
+	})
+}
