@@ -22,23 +22,36 @@ func (s *starter) putOnce(ctx context.Context) error {
 		err = s.client.startTask(putting, s.run.task)
 		stopLook()
 	}()
-	if s.sawStart(looking) {
+	begun, settled := s.watchStart(looking)
+	if settled {
 		stopPut()
-		<-answered
-		return nil
 	}
 	<-answered
+	if begun {
+		return nil
+	}
 	return err
 }
 
-// sawStart looks at the task until it has begun, or ctx ends.
-func (s *starter) sawStart(ctx context.Context) bool {
-	for sleep(ctx, lookPause) == nil {
-		if task, err := s.client.Task(ctx, s.run.task); err == nil && !task.IsPending {
-			return true
+// watchStart looks at the task while the request to start it is not answered. It
+// is settled if the task has begun, or if a server that answers still shows it as
+// pending when it would have started it or said that it did not: then the request
+// is lost, or late, and need not be waited for.
+func (s *starter) watchStart(ctx context.Context) (begun, settled bool) {
+	for late := 0; sleep(ctx, lookPause) == nil; {
+		asked := time.Now()
+		task, err := s.client.Task(ctx, s.run.task)
+		switch {
+		case err != nil:
+		case !task.IsPending:
+			return true, true
+		case asked.After(s.putAt.Add(startLimit)):
+			if late++; late == 2 {
+				return false, true
+			}
 		}
 	}
-	return false
+	return false, false
 }
 
 // look reads the task until it is clear whether the plan has started. It reports

@@ -356,6 +356,21 @@ func TestLookingWhileTheAnswerIsAwaited(t *testing.T) {
 	})
 }
 
+// TestLostStartIsNotWaitedFor: a server that answers, and shows the task as pending
+// for longer than it takes to start one, has not got the request.
+func TestLostStartIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.inject("PUT lost, silence")
+		start := time.Now()
+		result, err := w.client.Run(t.Context(), nap)
+		if took := time.Since(start); result.Word != blueapi.Done || took < 6*time.Second || took > 11*time.Second {
+			t.Errorf("%+v, %v after %v", result, err, took)
+		}
+		w.truth(t, "lost", result, err)
+	})
+}
+
 func TestJournalComesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		full := errors.New("disk full")

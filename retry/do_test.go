@@ -165,6 +165,41 @@ func TestSilentReadIsCopied(t *testing.T) {
 	})
 }
 
+// TestSilentCopyIsMadeAgain: the first copy may have been sent into the same dead
+// path. There is no third.
+func TestSilentCopyIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := retry.Policy{Gate: new(retry.Gate), Copies: true, Silence: 10 * time.Second}
+		start := time.Now()
+		v, err := retry.Do(t.Context(), p, func(ctx context.Context, a retry.Attempt) (int, error) {
+			if a.Number < 3 {
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			return a.Number, nil
+		})
+		if v != 3 || err != nil || time.Since(start) != 3*time.Second {
+			t.Errorf("got %d, %v after %v", v, err, time.Since(start))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		p := retry.Policy{Gate: new(retry.Gate), Copies: true, Silence: 9 * time.Second, Attempts: 4}
+		var sends []time.Duration
+		var mu sync.Mutex
+		start := time.Now()
+		_, err := retry.Do(t.Context(), p, func(ctx context.Context, _ retry.Attempt) (int, error) {
+			mu.Lock()
+			sends = append(sends, time.Since(start))
+			mu.Unlock()
+			<-ctx.Done()
+			return 0, ctx.Err()
+		})
+		if err == nil || len(sends) != 4 || sends[2] != 3*time.Second || sends[3] < 9*time.Second {
+			t.Errorf("%v, sends at %v", err, sends)
+		}
+	})
+}
+
 func TestCopyThatIsRefusedByTheApplicationCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := retry.Policy{Gate: new(retry.Gate), Copies: true, Silence: 10 * time.Second}

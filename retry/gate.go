@@ -14,6 +14,11 @@ const DefaultUnproven = 3
 const (
 	pacedPerSecond = 2           // sends beyond the unproven ones, in any second
 	silence        = time.Second // after which a read is copied
+	// copySilence is the silence of a copy after which another is made: the
+	// first may have been sent while its path was still dead. A slow server
+	// gets no third.
+	copySilence = 2 * time.Second
+	maxCopies   = 2
 )
 
 // Gate is what the callers of one destination know of it together, and the
@@ -63,7 +68,7 @@ type Gate struct {
 	eager   int       // waiting tickets that are not Patient
 	flying  queue     // sends under way that are watched, oldest first
 	gave    []*Ticket // told to give up since the last pump
-	copying *Ticket   // the one speculative copy, waiting or under way
+	copying *Ticket   // the one copy that waits, or is not silent yet
 
 	// The blocking half.
 	timer   *time.Timer
@@ -106,7 +111,7 @@ func (g *Gate) AskAt(now time.Time, t *Ticket) bool {
 	if t.joined.IsZero() {
 		t.joined = now
 	}
-	t.overdue, t.copied = false, false
+	t.overdue, t.copied = false, 0
 	if t.slow != nil {
 		t.slow.noCopy = time.Time{}
 	}
@@ -203,6 +208,9 @@ func (g *Gate) pump(now time.Time, d *Decisions) {
 		g.dequeue(t)
 		g.let(now, t, paced)
 		d.Next = sooner(d.Next, sooner(t.copyAt(), t.overdueAt()))
+		if t == g.copying {
+			d.Next = sooner(d.Next, now.Add(copySilence))
+		}
 		d.Go = append(d.Go, t)
 	}
 }
@@ -224,6 +232,14 @@ func (g *Gate) preferred() *Ticket {
 // watch looks for sends under way that have been silent for too long: one of
 // them at a time is copied, and overdue ones are given up.
 func (g *Gate) watch(now time.Time, d *Decisions) {
+	if c := g.copying; c != nil && c.state == sending {
+		if at := c.heardAt.Add(copySilence); now.Before(at) {
+			d.Next = sooner(d.Next, at)
+		} else {
+			c.Of.more().noCopy = now
+			g.copying = nil
+		}
+	}
 	for t := g.flying.head; t != nil; t = t.next {
 		if at := t.overdueAt(); !at.IsZero() && !now.Before(at) {
 			t.overdue = true
@@ -242,7 +258,7 @@ func (g *Gate) watch(now time.Time, d *Decisions) {
 // makeCopy queues a second send beside t.
 func (g *Gate) makeCopy(t *Ticket) *Ticket {
 	c := &Ticket{Op: t.Op, Policy: t.Policy, Of: t, joined: t.joined, call: t.call}
-	t.copied = true
+	t.copied++
 	t.more().copies = append(t.more().copies, c)
 	g.enqueue(c)
 	return c
@@ -300,7 +316,7 @@ func (g *Gate) copyAnswered(now time.Time, c *Ticket) {
 	g.copying = nil
 	limit := silence + 2*now.Sub(c.sentAt)
 	for t := g.flying.head; t != nil; t = t.next {
-		if t.mayCopy() && !t.copied && t.Op == c.Op && now.Sub(t.heardAt) > limit {
+		if t.mayCopy() && t.copied == 0 && t.Op == c.Op && now.Sub(t.heardAt) > limit {
 			g.makeCopy(t)
 		}
 	}
@@ -325,7 +341,7 @@ func (g *Gate) FailedAt(now time.Time, t *Ticket, cause error, notSent, timeout 
 	if t.Of != nil {
 		g.forget(t)
 		if notSent && t.Of.state == sending {
-			t.Of.copied = false
+			t.Of.copied--
 			t.Of.more().noCopy = now.Add(g.delay())
 		}
 	}

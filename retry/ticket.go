@@ -17,7 +17,7 @@ type Ticket struct {
 	heardAt time.Time // the latest sign of life
 	isPaced bool
 	overdue bool
-	copied  bool // no further copy of this send
+	copied  int8 // copies of this send
 	state   ticketState
 
 	slow       *slowTicket
@@ -64,8 +64,11 @@ func (t *Ticket) GaveUp() bool { return t.state == gaveUp }
 
 // copyAt is when a send that stays silent is to be copied; zero means never.
 func (t *Ticket) copyAt() time.Time {
-	if t.copied || t.overdue || !t.mayCopy() {
+	switch {
+	case t.copied >= maxCopies || t.overdue || !t.mayCopy():
 		return time.Time{}
+	case t.copied > 0: // noCopy is set once that is silent too
+		return t.slow.noCopy
 	}
 	at := t.heardAt.Add(silence)
 	if t.slow != nil {
