@@ -69,7 +69,7 @@ func (s *starter) look(ctx context.Context) (pending bool, err error) {
 		task, err := r.client.task(ctx, r.task, r.patience())
 		switch {
 		case isNotFound(err):
-			return false, s.gone(ctx)
+			return false, r.gone(ctx)
 		case err != nil:
 			return false, r.end(Unknown, Silent, err)
 		case !task.IsPending:
@@ -92,11 +92,7 @@ const reloadLooks = 40
 
 // gone explains a task that the server does not know any more although a request
 // to start it was sent.
-func (s *starter) gone(ctx context.Context) error { return s.run.gone(ctx, false) }
-
-// gone explains that the record is gone; started tells whether the task was seen
-// to have been started.
-func (r *Run) gone(ctx context.Context, started bool) error {
+func (r *Run) gone(ctx context.Context) error {
 	for n := 0; ; n++ {
 		env, err := r.client.environment(ctx, r.patience())
 		if err != nil {
@@ -119,7 +115,7 @@ func (r *Run) gone(ctx context.Context, started bool) error {
 		// hangs for ever, showing the old id (1.21.1). A second reload heals it.
 		return r.end(Unknown, EnvironmentChanged, err)
 	}
-	if started {
+	if r.begun {
 		return r.end(Unknown, RecordLost, nil)
 	}
 	current, err := r.client.workerTask(ctx, r.patience())
@@ -127,6 +123,7 @@ func (r *Run) gone(ctx context.Context, started bool) error {
 	case err != nil:
 		return r.end(Unknown, Silent, err)
 	case current == r.task:
+		r.begun = true
 		return r.end(Unknown, RecordLost, nil)
 	}
 	return r.end(Unknown, Removed, nil)
@@ -151,7 +148,7 @@ func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
 	task, err := c.task(ctx, r.task, r.patience())
 	switch {
 	case isNotFound(err):
-		return false, s.gone(ctx)
+		return false, r.gone(ctx)
 	case err != nil:
 		return false, r.end(Unknown, Silent, err)
 	case !task.IsPending:
@@ -159,7 +156,7 @@ func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
 	}
 	switch err := c.deleteTask(ctx, r.task, r.patience()); {
 	case isNotFound(err):
-		return false, s.gone(ctx)
+		return false, r.gone(ctx)
 	case err != nil:
 		return false, r.end(Unknown, Silent, err)
 	}
@@ -174,6 +171,7 @@ func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
 	case env.ID != r.env:
 		return false, r.end(Unknown, EnvironmentChanged, nil)
 	case after == r.task:
+		r.begun = true
 		return false, r.end(Unknown, RecordLost, nil)
 	case after != before:
 		e := r.end(Unknown, Overtaken, nil)

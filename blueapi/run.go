@@ -60,6 +60,7 @@ type Run struct {
 	env    string
 	// seen is the task's record, if it is known to be over already.
 	seen   *Task
+	begun  bool // the server has taken the task
 	paused bool
 }
 
@@ -122,7 +123,7 @@ func (r *Run) record(ctx context.Context, e Entry) error {
 
 // end makes the error of a run that did not come to a known end.
 func (r *Run) end(w Word, why Reason, err error) *RunError {
-	return &RunError{Result: Result{Word: w, Reason: why, TaskID: r.task, Task: r.seen}, Plan: r.plan, Err: err}
+	return &RunError{Result: Result{Word: w, Reason: why, TaskID: r.task, Task: r.seen, Started: r.begun}, Plan: r.plan, Err: err}
 }
 
 // starter takes the steps from the intent to a plan that runs.
@@ -290,6 +291,7 @@ func (s *starter) lookOrWithdraw(ctx context.Context) error {
 }
 
 func (r *Run) started(ctx context.Context) error {
+	r.begun = true
 	if t := r.client.RunTrace; t != nil && t.Started != nil {
 		t.Started(r.task)
 	}

@@ -22,7 +22,7 @@ const interrupted = "RunEngineInterrupted"
 func (r *Run) Wait(ctx context.Context) (Result, error) {
 	err := r.watch(ctx)
 	if err == nil {
-		result := Result{Word: Done, Reason: Ended, TaskID: r.task, Task: r.seen, Outcome: r.seen.Outcome}
+		result := Result{Word: Done, Reason: Ended, TaskID: r.task, Started: true, Task: r.seen, Outcome: r.seen.Outcome}
 		if o := r.seen.Outcome; o == nil || r.paused || o.Type == interrupted {
 			result.Reason, result.Outcome = NotRecorded, nil
 		}
@@ -62,7 +62,7 @@ func (r *Run) over(ctx context.Context) (bool, error) {
 	c := r.client
 	task, err := c.task(ctx, r.task, r.patience())
 	if isNotFound(err) {
-		return false, r.gone(ctx, true)
+		return false, r.gone(ctx)
 	}
 	if err != nil {
 		return false, r.end(Unknown, Silent, err)

@@ -94,6 +94,8 @@ type Result struct {
 	// TaskID is the task that was or may have been started, or the last one
 	// that was withdrawn; "" if none was made.
 	TaskID string
+	// Started tells that the plan was seen to have been started.
+	Started bool
 	// Task is its record as last read; nil if it was never read.
 	Task *Task
 	// Outcome is how the plan ended, if Word is Done and Reason is Ended.
@@ -133,6 +135,10 @@ func (e *RunError) Error() string {
 	case NotStarted:
 		fmt.Fprintf(&b, "plan %s was not started: %s", e.Plan, e.why())
 	case Unknown:
+		if e.Started {
+			fmt.Fprintf(&b, "plan %s (task %s) was started, and it is not known how it ended: %s", e.Plan, e.TaskID, e.why())
+			break
+		}
 		fmt.Fprintf(&b, "plan %s (task %s): it is not known whether it ran: %s", e.Plan, e.TaskID, e.why())
 	case Done:
 		fmt.Fprintf(&b, "plan %s (task %s) has ended", e.Plan, e.TaskID)
@@ -158,11 +164,17 @@ func (e *RunError) why() string {
 	case Interrupted:
 		return "interrupted before anything was started"
 	case Silent:
+		if e.Started {
+			return "the server has not answered since; it may still be running"
+		}
 		return "the request to start it was sent, and the server has not answered since; it may still start or be running"
 	case EnvironmentChanged:
+		if e.Started {
+			return "the server was restarted or reloaded; it may have run to its end or in part, and a reload leaves a running plan moving unseen"
+		}
 		return "the server was restarted or reloaded after the request to start it was sent; it may have run fully, partly or not at all, and a reload leaves a running plan moving unseen"
 	case RecordLost:
-		return "it was started, and its record was deleted by somebody, so that its end cannot be seen"
+		return "its record was deleted by somebody, so that its end cannot be seen"
 	case Removed:
 		return "its task was deleted by somebody before it was seen to start"
 	case Overtaken:
@@ -170,6 +182,9 @@ func (e *RunError) why() string {
 	case Stuck:
 		return "the server's worker was idle and did not take it in time; it may still start"
 	case Abandoned:
+		if e.Started {
+			return "interrupted; it goes on"
+		}
 		return "interrupted after the request to start it was sent; it may still start or be running"
 	case Ended, NotRecorded:
 	}

@@ -13,9 +13,8 @@ import (
 
 // endOfRun turns what became of a run into words and an exit status: here and
 // nowhere else. Under controller the words are blueapi's where it has any, and
-// the status of a run that ended is 0, however it ended. started tells whether
-// the plan was seen to start.
-func endOfRun(v voice, f format, plan string, started bool, r blueapi.Result, err error) ending {
+// the status of a run that ended is 0, however it ended.
+func endOfRun(v voice, f format, plan string, r blueapi.Result, err error) ending {
 	outcome := r.Outcome
 	if v == asBlueapi && r.Word == blueapi.Done && outcome == nil && r.Task != nil {
 		outcome = r.Task.Outcome // blueapi takes it for the truth
@@ -39,7 +38,7 @@ func endOfRun(v voice, f format, plan string, started bool, r blueapi.Result, er
 		e.msg = v.errorf("interrupted; plan %s was not started", plan)
 	case blueapi.Abandoned:
 		e.msg = v.errorf("%v; 'adamant task %s' shows it", err, r.TaskID)
-		if started {
+		if r.Started {
 			e.status = statusStillRunning
 			e.msg = v.errorf("interrupted; plan %s goes on: 'adamant task %s' shows it", plan, r.TaskID)
 		}

@@ -165,15 +165,15 @@ func TestEndOfRun(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			started := tt.result.Task != nil
+			tt.result.Started = tt.result.Task != nil
 			var err error
 			if tt.result.Word != blueapi.Done {
 				err = &blueapi.RunError{Result: tt.result, Plan: "nap", Err: tt.err}
 			}
-			if got := endOfRun(asAdamant, compact, "nap", started, tt.result, err); got != tt.own {
+			if got := endOfRun(asAdamant, compact, "nap", tt.result, err); got != tt.own {
 				t.Errorf("own:\n got %+v (%d)\nwant %+v (%d)", got, got.status, tt.own, tt.own.status)
 			}
-			if got := endOfRun(asBlueapi, compact, "nap", started, tt.result, err); got != tt.blueapi {
+			if got := endOfRun(asBlueapi, compact, "nap", tt.result, err); got != tt.blueapi {
 				t.Errorf("blueapi's:\n got %+v (%d)\nwant %+v (%d)", got, got.status, tt.blueapi, tt.blueapi.status)
 			}
 		})

@@ -148,7 +148,7 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 	r, err := c.Start(ctx, request)
 	if err != nil {
 		failed, _ := errors.AsType[*blueapi.RunError](err)
-		return endOfRun(a.ui.voice, f, request.Name, false, failed.Result, err)
+		return endOfRun(a.ui.voice, f, request.Name, failed.Result, err)
 	}
 	if o.ground == background {
 		return a.ui.result(startedText(r.TaskID(), f))
@@ -157,7 +157,7 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 	if errors.Is(context.Cause(watching), errPaused) {
 		result.Word, result.Reason, err = blueapi.Done, blueapi.NotRecorded, nil
 	}
-	return endOfRun(a.ui.voice, f, request.Name, true, result, err)
+	return endOfRun(a.ui.voice, f, request.Name, result, err)
 }
 
 func startedText(task string, f format) string {
