@@ -65,6 +65,7 @@ type slowCall struct {
 	copies  []*attemptContext // under way
 	ended   chan struct{}     // closed when the last copy has ended after finished
 	woken   chan struct{}     // closed when a copy was answered
+	changed chan struct{}     // closed when a copy has ended
 	winner  Attempt
 	won     bool
 	wonWith error
@@ -119,7 +120,9 @@ func (c *Call) loop() (Attempt, error) {
 			return a, c.gaveUp(err)
 		}
 		a = c.begin(a)
+		unwatch := c.watchInside(a)
 		err := c.tryer.Try(a.ctx, a)
+		unwatch()
 		f, now, giveUp := c.judge(a, err)
 		if c.answeredByCopy() {
 			a.Release()
@@ -130,6 +133,9 @@ func (c *Call) loop() (Attempt, error) {
 		}
 		a.Release()
 		if r := c.verdict(f, now, giveUp); r != 0 {
+			if (r == Exhausted || r == Outlasted) && c.copyWins() {
+				return c.winnersResult()
+			}
 			return a, c.fail(r, f)
 		}
 		d := c.delay(failures, f)
@@ -181,6 +187,15 @@ func (c *Call) woken() <-chan struct{} {
 		return nil
 	}
 	return c.slow.woken
+}
+
+// watchInside ends an attempt that is silent for too long where the gate does not
+// know of it: an outer call has passed for it.
+func (c *Call) watchInside(a Attempt) (stop func() bool) {
+	if !c.inside || c.policy.Silence == 0 {
+		return func() bool { return true }
+	}
+	return time.AfterFunc(c.policy.Silence, func() { a.ctx.cancel(errSilent) }).Stop
 }
 
 func (c *Call) begin(a Attempt) Attempt {
@@ -235,7 +250,9 @@ func (c *Call) failureOf(a Attempt, err error) *Failure {
 		return nil
 	}
 	f, ok := errors.AsType[*Failure](err)
-	if !ok {
+	if inner, nested := errors.AsType[*Error](err); nested {
+		f = inner.failure(err)
+	} else if !ok {
 		f = &Failure{Verdict: Ambiguous, Err: err}
 	}
 	if f.evidence() == Proof {
@@ -294,7 +311,7 @@ func (c *Call) verdict(f *Failure, now time.Time, giveUp bool) Reason {
 		return Hopeless
 	case f.Verdict == Ambiguous && p.Safety == Once:
 		return Unclear
-	case f.Verdict == Ambiguous && c.nested:
+	case c.inside, f.Verdict == Ambiguous && c.nested:
 		return Layered
 	case f.Stop, p.MaxRetryAfter > 0 && f.RetryAfter > p.MaxRetryAfter:
 		return Told

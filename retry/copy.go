@@ -76,9 +76,35 @@ func (c *Call) runCopy(a Attempt) {
 		a.Release()
 	}
 	s.copies = slices.DeleteFunc(s.copies, func(ctx *attemptContext) bool { return ctx == a.ctx })
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
 	if s.ended != nil && len(s.copies) == 0 {
 		close(s.ended)
 	}
+}
+
+// copyWins waits for the copies that are under way when the attempts are used up,
+// and reports whether one of them was answered.
+func (c *Call) copyWins() bool {
+	for c.shared.Load() == withCopies {
+		c.mu.Lock()
+		won, left := c.slow.won, len(c.slow.copies)
+		if won || left == 0 {
+			c.mu.Unlock()
+			return won
+		}
+		changed := make(chan struct{})
+		c.slow.changed = changed
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-c.ctx.Done():
+			return false
+		}
+	}
+	return false
 }
 
 func (c *Call) answeredByCopy() bool {

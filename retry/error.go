@@ -140,6 +140,18 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// failure is what an inner call that failed with e means for its outer one.
+func (e *Error) failure(err error) *Failure {
+	f := &Failure{Verdict: Ambiguous, Err: err}
+	switch {
+	case e.Reason == Hopeless || e.Reason == Misfit:
+		f.Verdict, f.Unsent = Fatal, !e.Sent
+	case !e.Sent:
+		f.Verdict = NotSent
+	}
+	return f
+}
+
 // Timeout reports whether the caller's deadline ended the call.
 func (e *Error) Timeout() bool { return e.Reason == Deadline }
 

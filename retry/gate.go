@@ -61,6 +61,8 @@ type Gate struct {
 	// down is the beginning of the outage: the first failure, since the last
 	// proof, of a send newer than that proof. Zero: no outage is known.
 	down time.Time
+	// hinted tells that the destination has asked for time since the last proof.
+	hinted bool
 	// cause is the latest failure, for callers that give up without a send.
 	cause error
 
@@ -113,7 +115,7 @@ func (g *Gate) AskAt(now time.Time, t *Ticket) bool {
 	}
 	t.overdue, t.copied = false, 0
 	if t.slow != nil {
-		t.slow.noCopy = time.Time{}
+		t.slow.noCopy, t.slow.again = time.Time{}, false
 	}
 	if g.waiting.head == nil && g.sent < g.unproven() {
 		g.let(now, t, false)
@@ -236,7 +238,7 @@ func (g *Gate) watch(now time.Time, d *Decisions) {
 		if at := c.heardAt.Add(copySilence); now.Before(at) {
 			d.Next = sooner(d.Next, at)
 		} else {
-			c.Of.more().noCopy = now
+			c.Of.more().again = true
 			g.copying = nil
 		}
 	}
@@ -259,6 +261,7 @@ func (g *Gate) watch(now time.Time, d *Decisions) {
 func (g *Gate) makeCopy(t *Ticket) *Ticket {
 	c := &Ticket{Op: t.Op, Policy: t.Policy, Of: t, joined: t.joined, call: t.call}
 	t.copied++
+	t.more().again = false
 	t.more().copies = append(t.more().copies, c)
 	g.enqueue(c)
 	return c
@@ -293,8 +296,8 @@ func (g *Gate) forget(c *Ticket) {
 func (g *Gate) HeardAt(now time.Time, t *Ticket) { t.heardAt = now }
 
 // AnsweredAt reports a response of the application itself to the latest send of
-// t, whatever its status. It reports whether that reopened the gate after an
-// outage. Answers to requests older than the latest failure prove nothing: a
+// t, whatever its status. It reports whether that ended an outage, or told that a
+// silent connection is dead. Answers to requests older than the latest failure prove nothing: a
 // server that shuts down answers the old ones and refuses the new.
 func (g *Gate) AnsweredAt(now time.Time, t *Ticket) (reopened bool) {
 	g.land(t)
@@ -305,7 +308,10 @@ func (g *Gate) AnsweredAt(now time.Time, t *Ticket) (reopened bool) {
 	if t.Of != nil && t == g.copying {
 		g.copyAnswered(now, t)
 	}
-	reopened = !g.down.IsZero()
+	// A copy that is answered while the first attempt is silent tells that
+	// pooled connections are dead.
+	reopened = !g.down.IsZero() || t.Of != nil
+	g.hinted = false
 	g.sent, g.k, g.proof, g.down, g.notBefore, g.cause = 0, 0, now, time.Time{}, time.Time{}, nil
 	return reopened
 }
@@ -342,6 +348,7 @@ func (g *Gate) FailedAt(now time.Time, t *Ticket, cause error, notSent, timeout 
 		g.forget(t)
 		if notSent && t.Of.state == sending {
 			t.Of.copied--
+			t.Of.more().again = t.Of.copied > 0
 			t.Of.more().noCopy = now.Add(g.delay())
 		}
 	}
@@ -388,7 +395,10 @@ func (g *Gate) HintAt(now time.Time, d time.Duration) {
 	d += time.Duration(float64(d) * g.Backoff.withDefaults().Jitter * g.random())
 	g.sent = max(g.sent, g.unproven())
 	g.raise(now.Add(d))
-	g.down = later(g.down, g.notBefore)
+	if !g.hinted { // or a server that always asks for more time would hold its callers for ever
+		g.hinted = true
+		g.down = later(g.down, g.notBefore)
+	}
 }
 
 func later(a, b time.Time) time.Time {

@@ -53,8 +53,9 @@ type Policy struct {
 	// Gate is shared with the other callers of the destination; nil means one
 	// for this call alone.
 	Gate *Gate
-	// Reopened is called when an answer to this call ended an outage. Pooled
-	// connections may all be dead then. May be nil.
+	// Reopened is called when an answer to this call ended an outage, or told
+	// that a connection had died in silence. Pooled connections may all be
+	// dead then. May be nil.
 	Reopened func()
 	// Trace observes the call; nil means nobody does.
 	Trace *Trace

@@ -29,6 +29,7 @@ type Ticket struct {
 // slowTicket is the part of a ticket that most calls never need.
 type slowTicket struct {
 	noCopy time.Time     // no copy before
+	again  bool          // its copy is silent too
 	copies []*Ticket     // made of this send, waiting
 	ready  chan struct{} // tells a waiting call that a decision was made
 }
@@ -64,11 +65,8 @@ func (t *Ticket) GaveUp() bool { return t.state == gaveUp }
 
 // copyAt is when a send that stays silent is to be copied; zero means never.
 func (t *Ticket) copyAt() time.Time {
-	switch {
-	case t.copied >= maxCopies || t.overdue || !t.mayCopy():
+	if t.copied >= maxCopies || t.overdue || !t.mayCopy() || t.copied > 0 && !t.slow.again {
 		return time.Time{}
-	case t.copied > 0: // noCopy is set once that is silent too
-		return t.slow.noCopy
 	}
 	at := t.heardAt.Add(silence)
 	if t.slow != nil {

@@ -92,6 +92,10 @@ func (g *Gate) stop() {
 
 // ask returns nil when t may send. onWait is called if it has to wait.
 func (g *Gate) ask(ctx context.Context, t *Ticket, woken <-chan struct{}, onWait func()) error {
+	if err := ctx.Err(); err != nil {
+		t.joined = time.Now()
+		return err
+	}
 	g.mu.Lock()
 	now := time.Now()
 	if g.AskAt(now, t) {
@@ -103,7 +107,7 @@ func (g *Gate) ask(ctx context.Context, t *Ticket, woken <-chan struct{}, onWait
 	slow.ready = nil // decisions of this pump are read from the state
 	a := g.settle(now)
 	if t.state == queued {
-		if end, ok := ctx.Deadline(); ok && g.nextPaced().After(end) {
+		if end, ok := ctx.Deadline(); ok && !g.down.IsZero() && g.nextPaced().After(end) {
 			g.LeaveAt(t)
 			g.mu.Unlock()
 			a.do()

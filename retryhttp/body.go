@@ -2,6 +2,7 @@ package retryhttp
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,11 @@ func replayable(r *http.Request, limit int64) (*http.Request, error) {
 	if r.ContentLength > limit {
 		return nil, fmt.Errorf("retryhttp: a body of %d bytes without GetBody is longer than the %d that are kept for a resend: set Request.GetBody or Transport.RequestLimit", r.ContentLength, limit)
 	}
+	stop := context.AfterFunc(r.Context(), func() { closeBody(r) })
 	b, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	if !stop() {
+		return nil, r.Context().Err()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("retryhttp: reading the request body: %w", err)
 	}
@@ -39,7 +44,7 @@ func replayable(r *http.Request, limit int64) (*http.Request, error) {
 // that is cut off is an attempt that failed: those that say how long they are,
 // and JSON, which is of no use in part. Streams are not.
 func whole(resp *http.Response, limit int64) bool {
-	if resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength > limit {
+	if resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength > limit || resp.StatusCode == http.StatusSwitchingProtocols {
 		return false
 	}
 	if resp.ContentLength >= 0 {

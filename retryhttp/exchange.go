@@ -51,7 +51,7 @@ func (x *exchange) run() (*http.Response, error) {
 	}
 	a.Release()
 	e, ok := errors.AsType[*retry.Error](err)
-	if ok && x.slow != nil && x.slow.last != nil && e.Reason != retry.Cancelled && e.Reason != retry.Deadline {
+	if ok && x.lastWord(e) {
 		resp := x.slow.last
 		x.slow.last = nil
 		x.discard()
@@ -67,6 +67,15 @@ func (x *exchange) run() (*http.Response, error) {
 	return nil, err
 }
 
+// lastWord reports whether a response was what became of the last attempt, so that
+// it is what became of the call.
+func (x *exchange) lastWord(e *retry.Error) bool {
+	if x.slow == nil || x.slow.last == nil || e.Reason == retry.Cancelled || e.Reason == retry.Deadline || len(e.Records) == 0 {
+		return false
+	}
+	return e.Records[len(e.Records)-1].Number == x.slow.lastN
+}
+
 // Try implements retry.Tryer.
 func (x *exchange) Try(ctx context.Context, a retry.Attempt) error {
 	resp, err := x.transport.wire.Send(ctx, x.request, a, x.policy.Safety == retry.Once)
@@ -75,7 +84,7 @@ func (x *exchange) Try(ctx context.Context, a retry.Attempt) error {
 	}
 	if f := Judge(resp); f != nil {
 		if resp.Body != nil && resp.Body != http.NoBody {
-			_ = buffer(resp, a, failedLimit) // a cut 503 is a 503 still
+			_ = buffer(resp, retry.Attempt{}, failedLimit) // a cut 503 is a 503 still, and one that drips is no life
 		}
 		x.keepLast(resp, a)
 		return f

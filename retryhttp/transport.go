@@ -78,6 +78,10 @@ func (t *Transport) setUp() { t.wire.Base = t.Base }
 // RoundTrip implements http.RoundTripper. The error is an [*retry.Error].
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.once.Do(t.setUp)
+	if err := checkURL(r); err != nil {
+		closeBody(r)
+		return nil, err
+	}
 	limit := t.RequestLimit
 	if limit == 0 {
 		limit = defaultLimit

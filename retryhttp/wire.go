@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,8 +48,11 @@ type Wire struct {
 	// IdleTimeout replaces the IdleConnTimeout of Base, if not zero.
 	IdleTimeout time.Duration
 
-	once          sync.Once
-	pooled, fresh http.RoundTripper
+	once sync.Once
+	// pooled may speak HTTP/2. exact and fresh speak HTTP/1.1, in which it is
+	// known what was written of which request; fresh keeps no connection.
+	pooled, exact, fresh http.RoundTripper
+	foreign              bool // Base is not an *http.Transport
 }
 
 func (w *Wire) setUp() {
@@ -62,7 +66,7 @@ func (w *Wire) setUp() {
 	case ok:
 		base = base.Clone()
 	default:
-		w.pooled, w.fresh = w.Base, w.Base
+		w.pooled, w.exact, w.fresh, w.foreign = w.Base, w.Base, w.Base, true
 		return
 	}
 	if w.IdleTimeout > 0 {
@@ -71,20 +75,53 @@ func (w *Wire) setUp() {
 	if base.TLSHandshakeTimeout == 0 || base.TLSHandshakeTimeout > ConnectLimit {
 		base.TLSHandshakeTimeout = ConnectLimit
 	}
-	dial := base.DialContext
-	if dial == nil {
+	countDials(base)
+	exact := base.Clone()
+	if p := base.Protocols; p == nil || p.HTTP1() {
+		onlyHTTP1(exact)
+	}
+	fresh := exact.Clone()
+	fresh.DisableKeepAlives = true
+	w.pooled, w.exact, w.fresh = base, exact, fresh
+}
+
+// countDials has the connections of t counted, and ended with their attempts.
+func countDials(t *http.Transport) {
+	dial := t.DialContext
+	switch {
+	case dial != nil:
+	case t.Dial != nil: //nolint:staticcheck // people still set it
+		old := t.Dial //nolint:staticcheck // the same
+		dial = func(_ context.Context, network, addr string) (net.Conn, error) { return old(network, addr) }
+	default:
 		dial = new(net.Dialer).DialContext
 	}
-	base.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		return dialCounted(ctx, dial, network, addr)
 	}
-	w.pooled = base
-	fresh := base.Clone()
-	fresh.DisableKeepAlives = true
-	fresh.ForceAttemptHTTP2 = false
-	fresh.Protocols = new(http.Protocols)
-	fresh.Protocols.SetHTTP1(true)
-	w.fresh = fresh
+	if dialTLS := t.DialTLSContext; dialTLS != nil {
+		t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, stop := withAttempt(ctx)
+			defer stop()
+			conn, err := dialTLS(ctx, network, addr)
+			if err != nil {
+				return nil, &dialError{err}
+			}
+			return conn, nil
+		}
+	}
+}
+
+// onlyHTTP1 keeps t from HTTP/2, which a clone of a transport that was prepared
+// for it still offers to servers.
+func onlyHTTP1(t *http.Transport) {
+	t.ForceAttemptHTTP2 = false
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
+	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	if t.TLSClientConfig != nil {
+		t.TLSClientConfig.NextProtos = nil
+	}
 }
 
 // watchKey finds the context of a watched attempt.
@@ -93,22 +130,31 @@ type watchKey struct{}
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 func dialCounted(ctx context.Context, dial dialFunc, network, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, ConnectLimit)
-	defer cancel()
-	// net/http detaches the context that it dials with, so that a dial would
-	// outlive its attempt.
-	attempt, ok := ctx.Value(watchKey{}).(context.Context)
-	if !ok {
-		attempt = retry.ContextOf(ctx)
-	}
-	if attempt != nil {
-		defer context.AfterFunc(attempt, cancel)()
-	}
+	ctx, stop := withAttempt(ctx)
+	defer stop()
 	conn, err := dial(ctx, network, addr)
 	if err != nil {
 		return nil, &dialError{err}
 	}
 	return &countedConn{Conn: conn}, nil
+}
+
+// withAttempt bounds the context of a dial, and ends it with its attempt: net/http
+// detaches the context that it dials with, so that a dial would outlive its call.
+func withAttempt(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(ctx, ConnectLimit)
+	attempt, ok := ctx.Value(watchKey{}).(context.Context)
+	if !ok {
+		attempt = retry.ContextOf(ctx)
+	}
+	if attempt == nil {
+		return ctx, cancel
+	}
+	if attempt.Err() != nil {
+		cancel() // at once: AfterFunc takes a goroutine
+	}
+	stop := context.AfterFunc(attempt, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // dialError is a failure to connect: nothing was sent.
@@ -119,7 +165,7 @@ func (e *dialError) Unwrap() error { return e.error }
 // CloseIdleConnections closes the connections that are kept for later.
 func (w *Wire) CloseIdleConnections() {
 	w.once.Do(w.setUp)
-	for _, rt := range []http.RoundTripper{w.pooled, w.fresh} {
+	for _, rt := range []http.RoundTripper{w.pooled, w.exact, w.fresh} {
 		if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
 			c.CloseIdleConnections()
 		}
@@ -137,9 +183,7 @@ func (w *Wire) Send(ctx context.Context, r *http.Request, a retry.Attempt, watch
 		closeBody(r)
 		return nil, &retry.Failure{Verdict: retry.Fatal, Err: err, Unsent: true}
 	}
-	if sentTwiceBy(r) {
-		a.Fresh = true
-	}
+	watch = watch || mayResend(r)
 	if !watch && !a.Fresh {
 		out, err := prepare(r.WithContext(ctx), r, a)
 		if err != nil {
@@ -147,7 +191,7 @@ func (w *Wire) Send(ctx context.Context, r *http.Request, a retry.Attempt, watch
 		}
 		resp, err := w.pooled.RoundTrip(out)
 		if err != nil {
-			return nil, failureOf(err, isDial(err))
+			return nil, failureOf(r, err, isDial(err))
 		}
 		resp.Request = r
 		return resp, nil
@@ -160,8 +204,7 @@ func (w *Wire) sendWatched(ctx context.Context, r *http.Request, a retry.Attempt
 	ctx, cancel := context.WithCancelCause(ctx)
 	ctx = context.WithValue(ctx, watchKey{}, ctx)
 	watch := watcher{cancel: cancel}
-	watch.limit = time.AfterFunc(ConnectLimit, func() { cancel(errConnectLimit) })
-	defer watch.limit.Stop()
+	defer watch.stop()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: watch.getConn, GotConn: watch.gotConn})
 
 	out, err := prepare(r.WithContext(ctx), r, a)
@@ -169,16 +212,21 @@ func (w *Wire) sendWatched(ctx context.Context, r *http.Request, a retry.Attempt
 		cancel(context.Canceled)
 		return nil, err
 	}
-	rt := w.pooled
+	rt := w.exact
 	if a.Fresh {
 		rt = w.fresh
 	}
 	resp, err := rt.RoundTrip(out)
 	if err != nil {
-		notSent := watch.notSent()
-		f := failureOf(err, notSent)
-		if errors.Is(context.Cause(ctx), errConnectLimit) {
-			f = &retry.Failure{Verdict: retry.NotSent, Err: errConnectLimit, Timeout: true}
+		limited := errors.Is(context.Cause(ctx), errConnectLimit)
+		if limited {
+			err = errConnectLimit
+		}
+		f := failureOf(r, err, isDial(err) || watch.notSent())
+		f.Timeout = f.Timeout || limited
+		if !w.foreign && !watch.wasAsked() && f.Verdict != retry.Fatal && ctx.Err() == nil {
+			// net/http did not even look for a connection: the request is at fault.
+			f = &retry.Failure{Verdict: retry.Fatal, Err: err, Unsent: true}
 		}
 		cancel(context.Canceled)
 		return nil, f
@@ -219,13 +267,31 @@ func (w *watcher) getConn(string) {
 	defer w.mu.Unlock()
 	if w.asked++; w.asked > 1 {
 		w.cancel(errSentTwice)
+		return
+	}
+	w.limit = time.AfterFunc(ConnectLimit, func() { w.cancel(errConnectLimit) })
+}
+
+func (w *watcher) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.limit != nil {
+		w.limit.Stop()
 	}
 }
 
-func (w *watcher) gotConn(info httptrace.GotConnInfo) {
-	w.limit.Stop()
+func (w *watcher) wasAsked() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.asked > 0
+}
+
+func (w *watcher) gotConn(info httptrace.GotConnInfo) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.limit != nil {
+		w.limit.Stop()
+	}
 	if w.asked > 1 {
 		return // what counts is what the first connection saw
 	}
@@ -235,13 +301,14 @@ func (w *watcher) gotConn(info httptrace.GotConnInfo) {
 	}
 }
 
-// notSent reports whether not one byte of the request was written, and makes
-// sure that none will be.
+// notSent reports whether it is certain that not one byte of the request was
+// written, and makes sure that none will be. Nothing is certain of a RoundTripper
+// that does not tell httptrace what it does.
 func (w *watcher) notSent() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.got {
-		return true
+		return w.asked > 0
 	}
 	return w.conn != nil && w.conn.seal(w.written)
 }
@@ -261,6 +328,9 @@ func prepare(out, r *http.Request, a retry.Attempt) (*http.Request, error) {
 		}
 		out.Body = body
 	}
+	if out.Body != nil && (r.ContentLength < 0 || r.ContentLength > longBody) {
+		out.Body = &heardBody{out.Body, a}
+	}
 	out.GetBody = nil // net/http resends only what it can replay
 	if a.Number > 1 || a.Nested() {
 		out.Header = r.Header.Clone()
@@ -270,6 +340,23 @@ func prepare(out, r *http.Request, a retry.Attempt) (*http.Request, error) {
 		Announce(out.Header, a)
 	}
 	return out, nil
+}
+
+// longBody is the size of a request body whose sending is a sign of life.
+const longBody = 64 << 10
+
+// heardBody tells its attempt that it is being sent.
+type heardBody struct {
+	io.ReadCloser
+	attempt retry.Attempt
+}
+
+func (b *heardBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.attempt.Heard()
+	}
+	return n, err
 }
 
 // Announce marks the header of a request as attempt a of a layer that retries.
@@ -299,16 +386,10 @@ func lacksBody(method string) bool {
 	return false
 }
 
-// sentTwiceBy reports whether net/http might resend r in a way that the body
-// does not prevent: then it must not be sent on a used connection.
-func sentTwiceBy(r *http.Request) bool {
-	if r.Body != nil && r.Body != http.NoBody {
-		return false
-	}
-	if r.Method == http.MethodTrace {
-		return true
-	}
-	return !lacksBody(r.Method) && (r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil)
+// mayResend reports whether net/http might send r again by itself although prepare
+// has taken its body's place: then it is watched.
+func mayResend(r *http.Request) bool {
+	return (r.Body == nil || r.Body == http.NoBody) && !lacksBody(r.Method)
 }
 
 func checkURL(r *http.Request) error {
@@ -336,7 +417,10 @@ func isDial(err error) bool {
 }
 
 // failureOf judges an error of a round trip.
-func failureOf(err error, notSent bool) *retry.Failure {
+func failureOf(r *http.Request, err error, notSent bool) *retry.Failure {
+	if !validHeader(r.Header) {
+		return &retry.Failure{Verdict: retry.Fatal, Err: err, Unsent: true} // net/http refused it
+	}
 	if d, ok := errors.AsType[*dialError](err); ok {
 		err = d.error
 	}
@@ -354,6 +438,21 @@ func failureOf(err error, notSent bool) *retry.Failure {
 		f.Verdict = retry.Fatal
 	}
 	return f
+}
+
+// validHeader reports whether net/http sends such a header (RFC 9110, 5.5).
+func validHeader(h http.Header) bool {
+	for key, values := range h {
+		if key == "" || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c) }) {
+			return false
+		}
+		for _, v := range values {
+			if strings.ContainsFunc(v, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // isCertificate tells the errors of TLS that another attempt cannot mend.
