@@ -42,6 +42,26 @@ type operation struct {
 	wait     time.Duration
 	silence  time.Duration
 	fresh    bool
+	// check tells whether a successful answer is what blueapi would say to
+	// this; nil believes anything.
+	check func(answer []byte) bool
+}
+
+// foreign is the verdict on an answer that did not come from a blueapi server. In
+// mid-run it is waited for that such answers go away: a gateway that is being
+// reconfigured, or an identity provider that is away, must not cost a plan.
+func (op *operation) foreign(status int, detail string) *retry.Failure {
+	e := &Error{Op: op.name, Status: status, Foreign: true, Detail: detail}
+	return &retry.Failure{Verdict: op.hopeless(), Evidence: retry.NoEvidence, Err: e}
+}
+
+// hopeless is the verdict on what another attempt cannot mend, unless the call is
+// one of a run that has sent its request to start the plan.
+func (op *operation) hopeless() retry.Verdict {
+	if op.wait > 0 {
+		return retry.Ambiguous
+	}
+	return retry.Fatal
 }
 
 func (c *Client) policy(op *operation) retry.Policy {
@@ -127,7 +147,7 @@ func (c *Client) url(path string) string {
 func (c *Client) attempt(ctx context.Context, op *operation, body []byte, a retry.Attempt) ([]byte, error) {
 	r, err := c.request(ctx, op, body, a)
 	if err != nil {
-		return nil, &retry.Failure{Verdict: retry.Fatal, Evidence: retry.NoEvidence, Err: err, Unsent: true}
+		return nil, &retry.Failure{Verdict: op.hopeless(), Evidence: retry.NoEvidence, Err: err, Unsent: true}
 	}
 	a.Fresh = a.Fresh || op.fresh
 	resp, err := c.wire.Send(ctx, r, a, true)
@@ -207,18 +227,29 @@ func (c *Client) judge(op *operation, resp *http.Response, answer []byte, bodyEr
 		return nil, &retry.Failure{Verdict: retry.Ambiguous, Evidence: retry.Proof, Err: errorOf(op.name, resp.StatusCode, answer)}
 	case !ours && kind != "application/json" && resp.StatusCode != http.StatusNoContent:
 		// A login page, a proxy's error page: it says nothing about the server.
-		e := &Error{Op: op.name, Status: resp.StatusCode, Foreign: true, Detail: excerpt(answer)}
+		detail := excerpt(answer)
 		if to := resp.Header.Get("Location"); to != "" {
-			e.Detail = "redirected to " + withoutQuery(to)
+			detail = "redirected to " + withoutQuery(to)
 		}
-		return nil, &retry.Failure{Verdict: retry.Fatal, Evidence: retry.NoEvidence, Err: e}
+		return nil, op.foreign(resp.StatusCode, detail)
+	case success && op.check != nil && bodyErr == nil && !op.check(answer):
+		return nil, op.foreign(resp.StatusCode, "unexpected answer: "+excerpt(answer))
 	case success:
 		c.paths.CompareAndSwap(pathsUnknown, pathsVersioned)
 		return answer, nil
 	case resp.StatusCode >= http.StatusInternalServerError:
 		return nil, &retry.Failure{Verdict: retry.Ambiguous, Evidence: retry.Proof, Err: errorOf(op.name, resp.StatusCode, answer)}
 	}
-	return nil, &retry.Failure{Verdict: retry.Fatal, Evidence: retry.Proof, Err: errorOf(op.name, resp.StatusCode, answer)}
+	e := errorOf(op.name, resp.StatusCode, answer)
+	f := &retry.Failure{Verdict: retry.Fatal, Evidence: retry.Proof, Err: e}
+	switch {
+	case !ours && e.Fields == nil && !e.hasDetail:
+		return nil, op.foreign(resp.StatusCode, excerpt(answer)) // somebody else's JSON
+	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
+		// So answers a server whose identity provider is away (1.19).
+		f.Verdict = op.hopeless()
+	}
+	return nil, f
 }
 
 // withoutQuery cuts what may hold a secret off a URL.

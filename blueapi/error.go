@@ -24,6 +24,8 @@ type Error struct {
 	// Foreign tells that the answer did not come from a blueapi server: a
 	// login page or a proxy's, for instance.
 	Foreign bool
+
+	hasDetail bool // the body had the form of blueapi's refusals
 }
 
 // InvalidField is one complaint about a request.
@@ -85,6 +87,7 @@ func errorOf(op string, status int, body []byte) *Error {
 		Detail json.RawMessage `json:"detail"`
 	}
 	if json.Unmarshal(body, &answer) == nil && answer.Detail != nil {
+		e.hasDetail = true
 		if json.Unmarshal(answer.Detail, &e.Detail) != nil && json.Unmarshal(answer.Detail, &e.Fields) != nil {
 			e.Detail = string(answer.Detail)
 		}

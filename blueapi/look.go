@@ -145,6 +145,11 @@ func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
 	if err != nil {
 		return false, r.end(Unknown, Silent, err)
 	}
+	if !s.refused() {
+		if again, err := s.behind(ctx, before, state); again || err != nil {
+			return again, err
+		}
+	}
 	task, err := c.task(ctx, r.task, r.patience())
 	switch {
 	case isNotFound(err):
@@ -181,6 +186,40 @@ func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
 	return false, s.withdrawn(ctx, state)
 }
 
+// behind reports whether the worker has another task in hand, so that this one may
+// be in its queue of one behind it: two clients that start plans at the same time
+// both pass the server's check (1.21.1), and what is in the queue runs although its
+// record is deleted. Then it is waited for, as long as the run is patient.
+func (s *starter) behind(ctx context.Context, other string, state WorkerState) (bool, error) {
+	r := s.run
+	if other == "" || other == r.task {
+		return false, nil
+	}
+	task, err := r.client.task(ctx, other, r.patience())
+	switch {
+	case isNotFound(err):
+		if state == StateIdle {
+			return false, nil
+		}
+	case err != nil:
+		return false, r.end(Unknown, Silent, err)
+	case task.IsComplete:
+		return false, nil
+	}
+	if s.queuedAt.IsZero() {
+		s.queuedAt = time.Now()
+	}
+	if time.Since(s.queuedAt) > r.patience() {
+		e := r.end(Unknown, Queued, s.putErr)
+		e.Other = other
+		return false, e
+	}
+	if err := sleep(ctx, lookPause); err != nil {
+		return false, r.end(Unknown, Abandoned, err)
+	}
+	return true, nil
+}
+
 // withdrawn says what a withdrawal in time means; state is the worker's before.
 func (s *starter) withdrawn(ctx context.Context, state WorkerState) error {
 	r := s.run
@@ -188,6 +227,9 @@ func (s *starter) withdrawn(ctx context.Context, state WorkerState) error {
 	switch {
 	case status == http.StatusInternalServerError && state == StateIdle:
 		return r.end(Unknown, Stuck, s.putErr)
+	case s.refused() && status != http.StatusConflict && status != http.StatusNotFound:
+		_ = r.record(ctx, Entry{Step: StepWithdrawn}) // the word is the same without
+		return r.end(NotStarted, Refused, s.putErr)
 	case status == http.StatusConflict, state != StateIdle:
 		_ = r.record(ctx, Entry{Step: StepWithdrawn}) // the word is the same without
 		return r.end(NotStarted, Busy, s.putErr)

@@ -62,6 +62,7 @@ type Run struct {
 	seen   *Task
 	begun  bool // the server has taken the task
 	paused bool
+	result *Result // once it has ended
 }
 
 // TaskID is the task that the server runs.
@@ -134,6 +135,8 @@ type starter struct {
 
 	putAt  time.Time
 	putErr error // why it is unclear whether the request arrived
+	// queuedAt is since when another task has been in the worker's hand.
+	queuedAt time.Time
 }
 
 // errRestless tells that no task lived long enough to be started.
@@ -197,7 +200,7 @@ func (s *starter) submit(ctx context.Context) error {
 func (s *starter) notStarted(ctx context.Context, err error) error {
 	why := Unreachable
 	switch {
-	case ctx.Err() != nil:
+	case endedByCaller(ctx, err):
 		why = Interrupted
 	case refusalOf(err) != nil && statusOf(err) < http.StatusInternalServerError:
 		why = Refused
@@ -210,6 +213,9 @@ func (s *starter) notStarted(ctx context.Context, err error) error {
 func (s *starter) put(ctx context.Context) error {
 	r, c := s.run, s.client
 	for n := 1; ; n++ {
+		if ctx.Err() != nil {
+			return r.end(NotStarted, Interrupted, ctx.Err())
+		}
 		if err := r.record(ctx, Entry{Step: StepStarting}); err != nil {
 			_ = c.DeleteTask(ctx, r.task)
 			return r.end(NotStarted, JournalFailed, err)
@@ -263,15 +269,28 @@ func (s *starter) put(ctx context.Context) error {
 // arrived, and of which it is not known what it did.
 func (s *starter) settle(ctx context.Context) error {
 	err := s.lookOrWithdraw(ctx)
-	if e, ok := errors.AsType[*RunError](err); ok && e.Word == Unknown && ctx.Err() != nil {
+	if e, ok := errors.AsType[*RunError](err); ok && e.Word == Unknown && endedByCaller(ctx, e.Err) {
 		e.Reason = Abandoned
 	}
 	return err
 }
 
-func (s *starter) lookOrWithdraw(ctx context.Context) error {
+// endedByCaller reports whether it was the caller who ended a call, by cancelling
+// or by a deadline that left no time for another attempt.
+func endedByCaller(ctx context.Context, err error) bool {
+	tries, ok := errors.AsType[*retry.Error](err)
+	return ctx.Err() != nil || ok && (tries.Reason == retry.Deadline || tries.Reason == retry.Cancelled)
+}
+
+// refused reports whether the application itself said that it does not start the
+// task, so that it has not put it into its worker's queue.
+func (s *starter) refused() bool {
 	status := statusOf(s.putErr)
-	fence := status == http.StatusConflict || status == http.StatusNotFound
+	return status >= http.StatusBadRequest && status < http.StatusInternalServerError
+}
+
+func (s *starter) lookOrWithdraw(ctx context.Context) error {
+	fence := s.refused()
 	for {
 		if !fence {
 			pending, err := s.look(ctx)

@@ -90,7 +90,9 @@ func (c *Client) Task(ctx context.Context, id string) (Task, error) { return c.t
 
 func (c *Client) task(ctx context.Context, id string, patience patience) (Task, error) {
 	var t Task
-	err := c.do(ctx, read("GET /tasks/{id}", "/tasks/"+url.PathEscape(id), patience), &t)
+	op := read("GET /tasks/{id}", "/tasks/"+url.PathEscape(id), patience)
+	op.check = namesTask(id)
+	err := c.do(ctx, op, &t)
 	return t, err
 }
 
@@ -130,4 +132,14 @@ func (c *Client) deleteTask(ctx context.Context, id string, patience patience) e
 		return nil // it was there: an earlier attempt deleted it
 	}
 	return err
+}
+
+// namesTask returns a check that an answer is about the task.
+func namesTask(id string) func(answer []byte) bool {
+	return func(answer []byte) bool {
+		var t struct {
+			ID string `json:"task_id"`
+		}
+		return json.Unmarshal(answer, &t) == nil && t.ID == id
+	}
 }

@@ -20,12 +20,16 @@ const interrupted = "RunEngineInterrupted"
 // Wait waits for the end of the plan. Result and error are as of Client.Run.
 // Cancelling ctx ends the waiting, not the plan; Wait may then be called again.
 func (r *Run) Wait(ctx context.Context) (Result, error) {
+	if r.result != nil {
+		return *r.result, nil
+	}
 	err := r.watch(ctx)
 	if err == nil {
 		result := Result{Word: Done, Reason: Ended, TaskID: r.task, Started: true, Task: r.seen, Outcome: r.seen.Outcome}
 		if o := r.seen.Outcome; o == nil || r.paused || o.Type == interrupted {
 			result.Reason, result.Outcome = NotRecorded, nil
 		}
+		r.result = &result
 		_ = r.record(ctx, Entry{Step: StepEnded, Result: &result}) // it has ended either way
 		return result, nil
 	}
@@ -33,7 +37,7 @@ func (r *Run) Wait(ctx context.Context) (Result, error) {
 	if !ok {
 		e = r.end(Unknown, Silent, err)
 	}
-	if ctx.Err() != nil {
+	if endedByCaller(ctx, e.Err) {
 		e.Reason = Abandoned
 	} else {
 		_ = r.record(ctx, Entry{Step: StepEnded, Result: &e.Result}) // the word is the same without
@@ -73,6 +77,9 @@ func (r *Run) over(ctx context.Context) (bool, error) {
 	}
 	if !task.IsComplete {
 		return false, nil
+	}
+	if o := task.Outcome; o != nil && o.Type != interrupted {
+		return true, nil // no paused plan has such a record
 	}
 	current, err := c.workerTask(ctx, r.patience())
 	if err != nil {

@@ -82,6 +82,9 @@ const (
 	// Stuck: the worker was idle and did not take the task in time: it may
 	// still have it in hand.
 	Stuck
+	// Queued: another plan was started at the same time. The request may be in the
+	// worker's queue behind it, where nothing can take it back.
+	Queued
 	// Abandoned: the caller ended the run after the request to start the plan
 	// was sent.
 	Abandoned
@@ -108,7 +111,7 @@ type RunError struct {
 	Result
 	// Plan is the plan's name.
 	Plan string
-	// Other is the task that was started in between, if Reason is Overtaken.
+	// Other is the other plan's task, if Reason is Overtaken or Queued.
 	Other string
 	// Err is the cause, if there is one: an [*Error], an [*retry.Error], the
 	// context's error, or the journal's.
@@ -181,6 +184,8 @@ func (e *RunError) why() string {
 		return fmt.Sprintf("another plan (task %s) was started while it was being withdrawn; it may have run before that", e.Other)
 	case Stuck:
 		return "the server's worker was idle and did not take it in time; it may still start"
+	case Queued:
+		return fmt.Sprintf("another plan (task %s) was started at the same time; it may start when that has ended", e.Other)
 	case Abandoned:
 		if e.Started {
 			return "interrupted; it goes on"

@@ -59,7 +59,7 @@ func (c *Client) startTask(ctx context.Context, id string) error {
 		in: struct {
 			ID string `json:"task_id"`
 		}{id},
-		safety: retry.Once, attempts: 1, silence: startSilenceLimit, fresh: true,
+		safety: retry.Once, attempts: 1, silence: startSilenceLimit, fresh: true, check: namesTask(id),
 	}, nil)
 }
 

@@ -17,7 +17,13 @@ func TestJudge(t *testing.T) {
 		shared bool
 		stop   bool
 	}{
-		{status: 200}, {status: 101}, {status: 304}, {status: 404}, {status: 408}, {status: 500}, {status: 501},
+		{status: 200},
+		{status: 101},
+		{status: 304},
+		{status: 404},
+		{status: 408},
+		{status: 500},
+		{status: 501},
 		{status: 429, want: retry.Rejected},
 		{status: 502, want: retry.Ambiguous},
 		{status: 503, want: retry.Ambiguous, shared: true},
@@ -47,9 +53,14 @@ func TestRetryAfter(t *testing.T) {
 		want        time.Duration
 		ok          bool
 	}{
-		{"", "", 0, false}, {"soon", "", 0, false}, {"-1", "", 0, false}, {"1.5", "", 0, false},
-		{"0", "", 0, true}, {"3", "", 3 * time.Second, true},
-		{in(4 * time.Second), "", 4 * time.Second, true}, {in(-time.Second), "", 0, true},
+		{"", "", 0, false},
+		{"soon", "", 0, false},
+		{"-1", "", 0, false},
+		{"1.5", "", 0, false},
+		{"0", "", 0, true},
+		{"3", "", 3 * time.Second, true},
+		{in(4 * time.Second), "", 4 * time.Second, true},
+		{in(-time.Second), "", 0, true},
 		{in(time.Hour + 4*time.Second), in(time.Hour), 4 * time.Second, true}, // the server's clock is an hour ahead
 		{in(4 * time.Second), "today", 4 * time.Second, true},
 	} {

@@ -502,7 +502,7 @@ func TestBaseDialCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, ok)
 		var used atomic.Bool
-		w.rt.Base = &http.Transport{Dial: func(network, addr string) (net.Conn, error) {
+		w.rt.Base = &http.Transport{Dial: func(network, addr string) (net.Conn, error) { //nolint:staticcheck // people still set it
 			used.Store(true)
 			return w.net.DialContext(context.Background(), network, addr)
 		}}

@@ -56,6 +56,7 @@ type Server struct {
 	http    *http.Server
 	ports   []string // addresses of the real network
 	open    []net.Listener
+	connMu  sync.Mutex
 	conns   map[net.Conn]bool
 	faults  []Fault
 	log     []Exchange
@@ -99,8 +100,8 @@ func (s *Server) listen(h *http.Server, l net.Listener) {
 }
 
 func (s *Server) track(c net.Conn, state http.ConnState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.connMu.Lock()
+	defer s.connMu.Unlock()
 	switch state {
 	case http.StateNew:
 		s.conns[c] = true
@@ -116,13 +117,15 @@ func (s *Server) hold(c net.Conn) bool {
 	if s.closed {
 		return false
 	}
+	s.connMu.Lock()
+	defer s.connMu.Unlock()
 	s.conns[c] = true
 	return true
 }
 
 func (s *Server) letGo(c net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.connMu.Lock()
+	defer s.connMu.Unlock()
 	delete(s.conns, c)
 }
 
@@ -137,7 +140,13 @@ func (s *Server) down() {
 		_ = l.Close()
 	}
 	s.open = nil
+	s.connMu.Lock()
+	conns := make([]net.Conn, 0, len(s.conns))
 	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.connMu.Unlock()
+	for _, c := range conns {
 		reset(c)
 		_ = c.Close()
 	}

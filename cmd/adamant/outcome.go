@@ -29,6 +29,9 @@ func endOfRun(v voice, f format, plan string, r blueapi.Result, err error) endin
 	case blueapi.NotRecorded:
 		e.msg = v.errorf("plan %s was paused, aborted or stopped; how it ended is not recorded (task %s)", plan, r.TaskID)
 	case blueapi.Refused:
+		if refused == nil { // by something else than blueapi
+			return ending{msg: v.errorf("%v", err), status: statusError}
+		}
 		e = endOfRefusal(v, plan, refused)
 	case blueapi.Busy:
 		e.status = statusBusy
