@@ -149,6 +149,10 @@ func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
 		if again, err := s.behind(ctx, before, state); again || err != nil {
 			return again, err
 		}
+		if !s.queuedAt.IsZero() { // what was queued has a moment to begin
+			s.queuedAt = time.Time{}
+			return true, nil
+		}
 	}
 	task, err := c.task(ctx, r.task, r.patience())
 	switch {
