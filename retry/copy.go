@@ -3,6 +3,7 @@ package retry
 import (
 	"errors"
 	"slices"
+	"time"
 )
 
 // finish ends the copies and waits for them.
@@ -85,9 +86,11 @@ func (c *Call) runCopy(a Attempt) {
 	}
 }
 
-// copyWins waits for the copies that are under way when the attempts are used up,
-// and reports whether one of them was answered.
+// copyWins waits a little for the copies that are under way when the attempts are
+// used up, and reports whether one of them was answered.
 func (c *Call) copyWins() bool {
+	limit := time.NewTimer(copySilence)
+	defer limit.Stop()
 	for c.shared.Load() == withCopies {
 		c.mu.Lock()
 		won, left := c.slow.won, len(c.slow.copies)
@@ -100,6 +103,8 @@ func (c *Call) copyWins() bool {
 		c.mu.Unlock()
 		select {
 		case <-changed:
+		case <-limit.C:
+			return false
 		case <-c.ctx.Done():
 			return false
 		}

@@ -140,14 +140,12 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// failure is what an inner call that failed with e means for its outer one.
+// failure is what an inner call that failed with e means for its outer one. That
+// the inner one was not sent says nothing of what the outer one did besides.
 func (e *Error) failure(err error) *Failure {
 	f := &Failure{Verdict: Ambiguous, Err: err}
-	switch {
-	case e.Reason == Hopeless || e.Reason == Misfit:
-		f.Verdict, f.Unsent = Fatal, !e.Sent
-	case !e.Sent:
-		f.Verdict = NotSent
+	if e.Reason == Hopeless || e.Reason == Misfit {
+		f.Verdict = Fatal
 	}
 	return f
 }

@@ -222,7 +222,7 @@ func (w *Wire) sendWatched(ctx context.Context, r *http.Request, a retry.Attempt
 		if limited {
 			err = errConnectLimit
 		}
-		f := failureOf(r, err, isDial(err) || watch.notSent())
+		f := failureOf(r, err, watch.notSent())
 		f.Timeout = f.Timeout || limited
 		if !w.foreign && !watch.wasAsked() && f.Verdict != retry.Fatal && ctx.Err() == nil {
 			// net/http did not even look for a connection: the request is at fault.

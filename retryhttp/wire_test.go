@@ -186,8 +186,10 @@ func TestHTTP2ServerComesBack(t *testing.T) {
 				t.Errorf("%d min after it: %v", i+1, err)
 			}
 		}
+		time.Sleep(time.Minute)
 		rt.CloseIdleConnections()
 		base.CloseIdleConnections()
+		time.Sleep(time.Minute)
 	})
 }
 
