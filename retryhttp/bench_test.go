@@ -137,3 +137,25 @@ func memory() uint64 {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestFastPathAllocations: a call that succeeds at once costs two allocations more
+// than a plain one: itself, and net/http's copy of the request.
+func TestFastPathAllocations(t *testing.T) {
+	allocations := func(rt http.RoundTripper) float64 {
+		client := &http.Client{Transport: rt}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://peer.test/v1/thing?x=1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return testing.AllocsPerRun(200, func() {
+			resp, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+		})
+	}
+	if plain, ours := allocations(stub{}), allocations(&retryhttp.Transport{Base: stub{}}); ours > plain+2 {
+		t.Errorf("%v allocations, %v of a plain client", ours, plain)
+	}
+}

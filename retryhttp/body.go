@@ -23,7 +23,8 @@ func replayable(r *http.Request, limit int64) (*http.Request, error) {
 	if r.ContentLength > limit {
 		return nil, fmt.Errorf("retryhttp: a body of %d bytes without GetBody is longer than the %d that are kept for a resend: set Request.GetBody or Transport.RequestLimit", r.ContentLength, limit)
 	}
-	stop := context.AfterFunc(r.Context(), func() { closeBody(r) })
+	body := r.Body // r is changed below, and would be put on the heap for every call
+	stop := context.AfterFunc(r.Context(), func() { _ = body.Close() })
 	b, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if !stop() {
 		return nil, r.Context().Err()

@@ -342,8 +342,9 @@ func prepare(out, r *http.Request, a retry.Attempt) (*http.Request, error) {
 	return out, nil
 }
 
-// longBody is the size of a request body whose sending is a sign of life.
-const longBody = 64 << 10
+// longBody is the size of a request body whose sending is a sign of life. A shorter
+// one is sent well within Policy.Silence, and net/http copies it faster unwrapped.
+const longBody = 1 << 20
 
 // heardBody tells its attempt that it is being sent.
 type heardBody struct {
