@@ -62,7 +62,7 @@ func (s *starter) look(ctx context.Context) (pending bool, err error) {
 		t.Looking(r.task, s.putErr)
 	}
 	notBefore := s.putAt
-	if status := statusOf(s.putErr); status == http.StatusInternalServerError || isSilence(s.putErr) {
+	if statusOf(s.putErr) == http.StatusInternalServerError { // silence has lasted longer than that
 		notBefore = s.putAt.Add(startLimit)
 	}
 	for n := 1; ; n++ {
@@ -98,7 +98,7 @@ func (r *Run) gone(ctx context.Context) error {
 		if err != nil {
 			return r.end(Unknown, Silent, err)
 		}
-		if env.ID != r.env || !env.Initialized {
+		if env.ID != r.env || r.ready && !env.Initialized {
 			return r.end(Unknown, EnvironmentChanged, nil)
 		}
 		if n == reloadLooks {

@@ -58,6 +58,7 @@ type Run struct {
 	plan   string
 	task   string
 	env    string
+	ready  bool // it was initialised: without a broker a server never says so
 	// seen is the task's record, if it is known to be over already.
 	seen   *Task
 	begun  bool // the server has taken the task
@@ -155,7 +156,7 @@ func (s *starter) start(ctx context.Context) error {
 	if err != nil {
 		return s.notStarted(ctx, err)
 	}
-	r.env = env.ID
+	r.env, r.ready = env.ID, env.Initialized
 	for range maxTasks {
 		if err := s.submit(ctx); err != nil {
 			return err
@@ -182,7 +183,7 @@ func (s *starter) submit(ctx context.Context) error {
 		}
 		r.task = id
 		same := env.ID == r.env
-		r.env = env.ID
+		r.env, r.ready = env.ID, env.Initialized
 		if !same && n == maxTasks {
 			return r.end(NotStarted, Unreachable, errRestless)
 		}
@@ -250,7 +251,7 @@ func (s *starter) put(ctx context.Context) error {
 			return s.notStarted(ctx, err)
 		}
 		if env.ID != r.env {
-			r.env = env.ID
+			r.env, r.ready = env.ID, env.Initialized
 			return errAgain
 		}
 		task, err := c.Task(ctx, r.task)

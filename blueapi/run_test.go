@@ -543,6 +543,16 @@ func TestUnknownReasons(t *testing.T) {
 				return next()
 			})))
 		}, blueapi.RecordLost},
+		"record deleted on a server without its broker": {func(w *world) {
+			w.Inject(sim.When(sim.Request("GET", "/environment"), func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+				a := next() // it runs plans, and says for ever that it is not initialised
+				a.Body = []byte(strings.Replace(string(a.Body), `"initialized":true`, `"initialized":false`, 1))
+				return a
+			}), sim.When(sim.Request("GET", "/tasks/*"), sim.Nth(2, func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+				deleteIt(w, x)
+				return next()
+			})))
+		}, blueapi.RecordLost},
 		"removed before it was seen to start": {func(w *world) {
 			w.inject("PUT lost, reset")
 			w.Inject(sim.When(sim.Request("GET", "/tasks/*"), sim.First(1, func(x *sim.Exchange, next func() sim.Answer) sim.Answer {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"github.com/adamant-go/adamant/retry"
 )
 
 const (
@@ -99,10 +97,4 @@ func (r *Run) over(ctx context.Context) (bool, error) {
 		}
 	}
 	return state == StateIdle || state == StatePanicked, nil
-}
-
-// isSilence reports whether an attempt ended because nothing was heard.
-func isSilence(err error) bool {
-	_, ok := errors.AsType[*retry.SilenceError](err)
-	return ok
 }
