@@ -20,6 +20,9 @@ type Exchange struct {
 	Host   string
 	Header http.Header
 	Body   []byte
+	// Status is that of the answer that the client got, as Exchanges tells it; 0
+	// while there is none, and if it was lost or cut.
+	Status int
 
 	server *Server
 }
@@ -72,11 +75,17 @@ type Match func(*Exchange) bool
 // Request matches a method and a path, whether or not under /api/v1. In either,
 // * stands for any characters but /, as in Request("*", "/tasks/*").
 func Request(method, pattern string) Match {
-	return func(x *Exchange) bool {
-		m, _ := path.Match(method, x.Method)
-		p, _ := path.Match(pattern, strings.TrimPrefix(x.URL.Path, "/api/v1"))
-		return m && p
-	}
+	return func(x *Exchange) bool { return x.hasMethod(method) && x.hasPath(pattern) }
+}
+
+func (x *Exchange) hasMethod(pattern string) bool {
+	ok, _ := path.Match(pattern, x.Method)
+	return ok
+}
+
+func (x *Exchange) hasPath(pattern string) bool {
+	ok, _ := path.Match(pattern, strings.TrimPrefix(x.URL.Path, "/api/v1"))
+	return ok
 }
 
 // When applies a fault to the requests that match.

@@ -58,7 +58,7 @@ type Server struct {
 	open    []net.Listener
 	connMu  sync.Mutex
 	conns   map[net.Conn]bool
-	faults  []Fault
+	faults  []injected
 	log     []Exchange
 	closed  bool
 }
@@ -216,14 +216,20 @@ func (s *Server) Handler() http.Handler {
 		faults := s.faults
 		s.mu.Unlock()
 		defer s.wait.Done()
-		s.write(w, r, s.pass(&x, faults))
+		a := s.pass(&x, faults)
+		if a.End == Whole {
+			s.mu.Lock()
+			s.log[x.N-1].Status = a.Status
+			s.mu.Unlock()
+		}
+		s.write(w, r, a)
 	})
 }
 
 // pass leads an exchange through the faults to the server.
-func (s *Server) pass(x *Exchange, faults []Fault) Answer {
+func (s *Server) pass(x *Exchange, faults []injected) Answer {
 	if len(faults) > 0 {
-		return faults[0](x, func() Answer { return s.pass(x, faults[1:]) })
+		return faults[0].fault(x, func() Answer { return s.pass(x, faults[1:]) })
 	}
 	if p := s.alive(); p != nil {
 		return p.serve(x)
@@ -247,12 +253,24 @@ func (s *Server) plan(name string) (*Plan, error) {
 	return nil, errNotFound
 }
 
+// injected is a fault and the words for it, if it was made of words.
+type injected struct {
+	fault Fault
+	words string
+}
+
 // Inject adds faults. They stand in line: the one injected first sees a request
 // first.
 func (s *Server) Inject(faults ...Fault) {
+	for _, f := range faults {
+		s.inject(injected{fault: f})
+	}
+}
+
+func (s *Server) inject(f injected) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults = append(slices.Clip(s.faults), faults...)
+	s.faults = append(slices.Clip(s.faults), f)
 }
 
 // Heal removes all faults. Requests that are in one stay in it.

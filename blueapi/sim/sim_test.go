@@ -59,6 +59,13 @@ func (l *lab) ask(ctx context.Context, method, path, body string) (int, string, 
 	return resp.StatusCode, string(b), err
 }
 
+// askFor asks for at most d.
+func (l *lab) askFor(d time.Duration, method, path string) (int, string, error) {
+	ctx, cancel := context.WithTimeout(l.t.Context(), d)
+	defer cancel()
+	return l.ask(ctx, method, path, "")
+}
+
 // get asks with nothing in the way and gives the test up if there is no answer.
 func (l *lab) get(path string) string {
 	l.t.Helper()
