@@ -37,14 +37,25 @@ type operation struct {
 	path   string // bare, such as "/plans/count"
 	in     any    // body, nil for none
 	safety retry.Safety
-	// attempts and wait override the policy's, if not zero.
+	// attempts, wait and silence override the policy's, if not zero; a silence
+	// below zero may last for ever.
 	attempts int
 	wait     time.Duration
 	silence  time.Duration
 	fresh    bool
+	// root is set for paths that have no versioned form.
+	root bool
+	// free operations are not held back by a reload.
+	free   bool
+	urgent bool
+	// notBegunAfter is when it is too late to begin sending; zero means never.
+	notBegunAfter time.Time
 	// check tells whether a successful answer is what blueapi would say to
 	// this; nil believes anything.
 	check func(answer []byte) bool
+	// key is one that blueapi's answer has. It is looked for in answers without
+	// blueapi's header, which may be another server's JSON; "" believes any.
+	key string
 }
 
 // foreign is the verdict on an answer that did not come from a blueapi server. In
@@ -68,9 +79,10 @@ func (c *Client) policy(op *operation) retry.Policy {
 	p := retry.Policy{
 		Op: op.name, Safety: op.safety, Attempts: op.attempts, Silence: silenceLimit,
 		Copies: op.method == http.MethodGet, Gate: c.gate, Trace: c.Trace, Reopened: c.wire.CloseIdleConnections,
+		Urgent: op.urgent,
 	}
-	if op.silence > 0 {
-		p.Silence = op.silence
+	if op.silence != 0 {
+		p.Silence = max(0, op.silence)
 	}
 	if op.attempts != 1 { // what must not be repeated is not repeated by waiting either
 		p.Wait = max(c.Wait, op.wait)
@@ -84,6 +96,12 @@ func (c *Client) do(ctx context.Context, op operation, out any) error {
 	if c.baseErr != nil {
 		return c.baseErr
 	}
+	if !op.free {
+		if err := c.pass(ctx, op.name); err != nil {
+			return err
+		}
+		defer c.hold.leave()
+	}
 	var body []byte
 	if op.in != nil {
 		var err error
@@ -92,14 +110,14 @@ func (c *Client) do(ctx context.Context, op operation, out any) error {
 		}
 	}
 	answer, err := c.call(ctx, &op, body)
-	if c.mustFallBack(err) {
+	if !op.root && c.mustFallBack(err) {
 		answer, err = c.call(ctx, &op, body)
 	}
 	if err != nil || out == nil {
 		return err
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return &Error{Op: op.name, Status: http.StatusOK, Foreign: true, Detail: "unexpected answer: " + excerpt(answer)}
+		return unexpected(op.name, answer)
 	}
 	return nil
 }
@@ -128,9 +146,9 @@ func (c *Client) mustFallBack(err error) bool {
 	return c.paths.CompareAndSwap(pathsUnknown, pathsBare)
 }
 
-func (c *Client) url(path string) string {
-	prefix := "/api/v1"
-	if c.paths.Load() == pathsBare {
+func (c *Client) url(op *operation) string {
+	path, prefix := op.path, "/api/v1"
+	if op.root || c.paths.Load() == pathsBare {
 		prefix = ""
 	}
 	u := *c.base
@@ -150,7 +168,7 @@ func (c *Client) attempt(ctx context.Context, op *operation, body []byte, a retr
 		return nil, &retry.Failure{Verdict: op.hopeless(), Evidence: retry.NoEvidence, Err: err, Unsent: true}
 	}
 	a.Fresh = a.Fresh || op.fresh
-	resp, err := c.wire.Send(ctx, r, a, true)
+	resp, err := c.wire.SendBefore(ctx, r, a, op.notBegunAfter)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +183,7 @@ func (c *Client) request(ctx context.Context, op *operation, body []byte, a retr
 	if body != nil {
 		in = bytes.NewReader(body)
 	}
-	r, err := http.NewRequestWithContext(ctx, op.method, c.url(op.path), in)
+	r, err := http.NewRequestWithContext(ctx, op.method, c.url(op), in)
 	if err != nil {
 		return nil, err
 	}
@@ -232,10 +250,12 @@ func (c *Client) judge(op *operation, resp *http.Response, answer []byte, bodyEr
 			detail = "redirected to " + withoutQuery(to)
 		}
 		return nil, op.foreign(resp.StatusCode, detail)
-	case success && op.check != nil && bodyErr == nil && !op.check(answer):
+	case success && !ours && !hasKey(answer, op.key), success && op.check != nil && bodyErr == nil && !op.check(answer):
 		return nil, op.foreign(resp.StatusCode, "unexpected answer: "+excerpt(answer))
 	case success:
-		c.paths.CompareAndSwap(pathsUnknown, pathsVersioned)
+		if !op.root {
+			c.paths.CompareAndSwap(pathsUnknown, pathsVersioned)
+		}
 		return answer, nil
 	case resp.StatusCode >= http.StatusInternalServerError:
 		return nil, &retry.Failure{Verdict: retry.Ambiguous, Evidence: retry.Proof, Err: errorOf(op.name, resp.StatusCode, answer)}
@@ -250,6 +270,11 @@ func (c *Client) judge(op *operation, resp *http.Response, answer []byte, bodyEr
 		f.Verdict = op.hopeless()
 	}
 	return nil, f
+}
+
+func hasKey(answer []byte, key string) bool {
+	var o map[string]json.RawMessage
+	return key == "" || json.Unmarshal(answer, &o) == nil && o[key] != nil
 }
 
 // withoutQuery cuts what may hold a secret off a URL.

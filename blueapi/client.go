@@ -69,6 +69,7 @@ type Client struct {
 	gate    *retry.Gate
 	base    *url.URL
 	baseErr error
+	hold    hold
 	paths   atomic.Int32 // a pathStyle
 	version atomic.Pointer[Version]
 }

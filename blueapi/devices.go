@@ -23,7 +23,9 @@ func (c *Client) Devices(ctx context.Context) ([]Device, error) {
 	var answer struct {
 		Devices []Device `json:"devices"`
 	}
-	err := c.do(ctx, read("GET /devices", "/devices", 0), &answer)
+	op := read("GET /devices", "/devices", how{})
+	op.key = "devices"
+	err := c.do(ctx, op, &answer)
 	return answer.Devices, err
 }
 
@@ -31,6 +33,8 @@ func (c *Client) Devices(ctx context.Context) ([]Device, error) {
 // none of that name.
 func (c *Client) Device(ctx context.Context, name string) (Device, error) {
 	var d Device
-	err := c.do(ctx, read("GET /devices/{name}", "/devices/"+url.PathEscape(name), 0), &d)
+	op := read("GET /devices/{name}", "/devices/"+url.PathEscape(name), how{})
+	op.key = "name"
+	err := c.do(ctx, op, &d)
 	return d, err
 }

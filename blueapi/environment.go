@@ -18,11 +18,13 @@ type Environment struct {
 // Environment reads the server's environment. It is answered from memory, even
 // while the worker is dead.
 func (c *Client) Environment(ctx context.Context) (Environment, error) {
-	return c.environment(ctx, 0)
+	return c.environment(ctx, how{})
 }
 
-func (c *Client) environment(ctx context.Context, patience patience) (Environment, error) {
+func (c *Client) environment(ctx context.Context, h how) (Environment, error) {
 	var e Environment
-	err := c.do(ctx, read("GET /environment", "/environment", patience), &e)
+	op := read("GET /environment", "/environment", h)
+	op.free, op.key = true, "environment_id"
+	err := c.do(ctx, op, &e)
 	return e, err
 }

@@ -78,6 +78,11 @@ func statusOf(err error) int {
 	return 0
 }
 
+func denied(err error) bool {
+	status := statusOf(err)
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
+}
+
 func isNotFound(err error) bool { return statusOf(err) == http.StatusNotFound }
 
 // errorOf reads the body of a refusal.
@@ -95,6 +100,11 @@ func errorOf(op string, status int, body []byte) *Error {
 	}
 	e.Detail = excerpt(body)
 	return e
+}
+
+// unexpected is the error of an answer that blueapi would not give.
+func unexpected(op string, answer []byte) *Error {
+	return &Error{Op: op, Status: http.StatusOK, Foreign: true, Detail: "unexpected answer: " + excerpt(answer)}
 }
 
 // excerpt is the beginning of a text that may be long, in one line.

@@ -83,7 +83,7 @@ func (s *starter) look(ctx context.Context) (pending bool, err error) {
 	}
 }
 
-func (r *Run) patience() patience { return max(runPatience, r.client.Wait) }
+func (r *Run) patience() how { return how{patience: max(runPatience, r.client.Wait)} }
 
 // reloadLooks is how many more times the environment is looked at, a second apart,
 // before a task that is gone counts as deleted: a reload shows the old id until
@@ -213,7 +213,7 @@ func (s *starter) behind(ctx context.Context, other string, state WorkerState) (
 	if s.queuedAt.IsZero() {
 		s.queuedAt = time.Now()
 	}
-	if time.Since(s.queuedAt) > r.patience() {
+	if time.Since(s.queuedAt) > r.patience().patience {
 		e := r.end(Unknown, Queued, s.putErr)
 		e.Other = other
 		return false, e

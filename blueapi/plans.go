@@ -21,7 +21,9 @@ func (c *Client) Plans(ctx context.Context) ([]Plan, error) {
 	var answer struct {
 		Plans []Plan `json:"plans"`
 	}
-	err := c.do(ctx, read("GET /plans", "/plans", 0), &answer)
+	op := read("GET /plans", "/plans", how{})
+	op.key = "plans"
+	err := c.do(ctx, op, &answer)
 	return answer.Plans, err
 }
 
@@ -29,6 +31,8 @@ func (c *Client) Plans(ctx context.Context) ([]Plan, error) {
 // of that name.
 func (c *Client) Plan(ctx context.Context, name string) (Plan, error) {
 	var p Plan
-	err := c.do(ctx, read("GET /plans/{name}", "/plans/"+url.PathEscape(name), 0), &p)
+	op := read("GET /plans/{name}", "/plans/"+url.PathEscape(name), how{})
+	op.key = "name"
+	err := c.do(ctx, op, &p)
 	return p, err
 }

@@ -80,17 +80,19 @@ func (c *Client) Tasks(ctx context.Context, status TaskStatus) ([]Task, error) {
 	var answer struct {
 		Tasks []Task `json:"tasks"`
 	}
-	err := c.do(ctx, read("GET /tasks", path, 0), &answer)
+	op := read("GET /tasks", path, how{})
+	op.key = "tasks"
+	err := c.do(ctx, op, &answer)
 	return answer.Tasks, err
 }
 
 // Task reads one task. The error is an [*Error] with status 404 if the server has
 // none of that id (any more), or does not show it to this user.
-func (c *Client) Task(ctx context.Context, id string) (Task, error) { return c.task(ctx, id, 0) }
+func (c *Client) Task(ctx context.Context, id string) (Task, error) { return c.task(ctx, id, how{}) }
 
-func (c *Client) task(ctx context.Context, id string, patience patience) (Task, error) {
+func (c *Client) task(ctx context.Context, id string, h how) (Task, error) {
 	var t Task
-	op := read("GET /tasks/{id}", "/tasks/"+url.PathEscape(id), patience)
+	op := read("GET /tasks/{id}", taskPath(id), h)
 	op.check = namesTask(id)
 	err := c.do(ctx, op, &t)
 	return t, err
@@ -120,12 +122,14 @@ func (c *Client) SubmitTask(ctx context.Context, r TaskRequest) (id string, err 
 // plan goes on, and nobody can see any more how it ends.
 //
 // A task that is gone after an attempt whose answer was lost counts as deleted.
-func (c *Client) DeleteTask(ctx context.Context, id string) error { return c.deleteTask(ctx, id, 0) }
+func (c *Client) DeleteTask(ctx context.Context, id string) error {
+	return c.deleteTask(ctx, id, how{})
+}
 
-func (c *Client) deleteTask(ctx context.Context, id string, patience patience) error {
+func (c *Client) deleteTask(ctx context.Context, id string, h how) error {
 	op := operation{
-		name: "DELETE /tasks/{id}", method: http.MethodDelete, path: "/tasks/" + url.PathEscape(id),
-		wait: patience,
+		name: "DELETE /tasks/{id}", method: http.MethodDelete, path: taskPath(id),
+		wait: h.patience, urgent: h.urgent, free: h.free,
 	}
 	err := c.do(ctx, op, nil)
 	if tries, ok := errors.AsType[*retry.Error](err); ok && isNotFound(err) && len(tries.Records) > 1 {
@@ -133,6 +137,8 @@ func (c *Client) deleteTask(ctx context.Context, id string, patience patience) e
 	}
 	return err
 }
+
+func taskPath(id string) string { return "/tasks/" + url.PathEscape(id) }
 
 // namesTask returns a check that an answer is about the task.
 func namesTask(id string) func(answer []byte) bool {

@@ -29,25 +29,32 @@ const (
 
 // WorkerTask returns the id of the task that the worker has or had last; "" if it
 // has had none in this environment. It goes on naming a task that has ended.
-func (c *Client) WorkerTask(ctx context.Context) (string, error) { return c.workerTask(ctx, 0) }
+func (c *Client) WorkerTask(ctx context.Context) (string, error) { return c.workerTask(ctx, how{}) }
 
-func (c *Client) workerTask(ctx context.Context, patience patience) (string, error) {
-	var answer struct {
-		ID *string `json:"task_id"`
-	}
-	err := c.do(ctx, read("GET /worker/task", "/worker/task", patience), &answer)
+func (c *Client) workerTask(ctx context.Context, h how) (string, error) {
+	var answer workerTask
+	op := read("GET /worker/task", "/worker/task", h)
+	op.key = "task_id"
+	err := c.do(ctx, op, &answer)
 	if err != nil || answer.ID == nil {
 		return "", err
 	}
 	return *answer.ID, nil
 }
 
-// WorkerState reads what the worker is doing.
-func (c *Client) WorkerState(ctx context.Context) (WorkerState, error) { return c.workerState(ctx, 0) }
+// workerTask is the answer to GET /worker/task, and what PUT sends.
+type workerTask struct {
+	ID *string `json:"task_id"`
+}
 
-func (c *Client) workerState(ctx context.Context, patience patience) (WorkerState, error) {
+// WorkerState reads what the worker is doing.
+func (c *Client) WorkerState(ctx context.Context) (WorkerState, error) {
+	return c.workerState(ctx, how{})
+}
+
+func (c *Client) workerState(ctx context.Context, h how) (WorkerState, error) {
 	var s WorkerState
-	err := c.do(ctx, read("GET /worker/state", "/worker/state", patience), &s)
+	err := c.do(ctx, read("GET /worker/state", "/worker/state", h), &s)
 	return s, err
 }
 
@@ -56,17 +63,35 @@ func (c *Client) workerState(ctx context.Context, patience patience) (WorkerStat
 func (c *Client) startTask(ctx context.Context, id string) error {
 	return c.do(ctx, operation{
 		name: "PUT /worker/task", method: http.MethodPut, path: "/worker/task",
-		in: struct {
-			ID string `json:"task_id"`
-		}{id},
+		in:     workerTask{&id},
 		safety: retry.Once, attempts: 1, silence: startSilenceLimit, fresh: true, check: namesTask(id),
 	}, nil)
 }
 
-// patience is how long a call waits for a server that is away; zero means the
-// client's own way.
-type patience = time.Duration
+// how says how a read is made. The zero value is the client's own way.
+type how struct {
+	// patience is how long a server that is away is waited for.
+	patience time.Duration
+	urgent   bool
+	free     bool
+}
 
-func read(name, path string, patience patience) operation {
-	return operation{name: name, method: http.MethodGet, path: path, wait: patience}
+func read(name, path string, h how) operation {
+	return operation{name: name, method: http.MethodGet, path: path, wait: h.patience, urgent: h.urgent, free: h.free}
+}
+
+// lookAtWorker reads what the worker does. It is starting if it has taken a task and
+// not begun it.
+func (c *Client) lookAtWorker(ctx context.Context, h how) (state WorkerState, task string, starting bool, err error) {
+	if state, err = c.workerState(ctx, h); err != nil {
+		return state, "", false, err
+	}
+	if task, err = c.workerTask(ctx, h); err != nil || task == "" {
+		return state, "", false, err
+	}
+	t, err := c.task(ctx, task, h)
+	if isNotFound(err) {
+		return state, task, false, nil
+	}
+	return state, task, err == nil && !t.IsPending && !t.IsComplete, err
 }

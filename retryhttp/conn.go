@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 )
 
 // errSealed is what a connection says to a write that came after the attempt
@@ -20,6 +21,7 @@ type countedConn struct {
 	written int64
 	writing int
 	sealed  bool
+	latest  time.Time // for the next byte; zero is no bound
 }
 
 func (c *countedConn) Write(b []byte) (int, error) {
@@ -27,6 +29,14 @@ func (c *countedConn) Write(b []byte) (int, error) {
 	if c.sealed {
 		c.mu.Unlock()
 		return 0, errSealed
+	}
+	if !c.latest.IsZero() {
+		if time.Now().After(c.latest) {
+			c.sealed = true
+			c.mu.Unlock()
+			return 0, ErrTooLate
+		}
+		c.latest = time.Time{}
 	}
 	c.writing++
 	c.mu.Unlock()
@@ -40,9 +50,12 @@ func (c *countedConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func (c *countedConn) count() int64 {
+// begin returns what has been written before a request whose first byte is to be
+// written by latest, or never.
+func (c *countedConn) begin(latest time.Time) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.latest = latest
 	return c.written
 }
 

@@ -196,14 +196,42 @@ func (w *Wire) Send(ctx context.Context, r *http.Request, a retry.Attempt, watch
 		resp.Request = r
 		return resp, nil
 	}
-	return w.sendWatched(ctx, r, a)
+	return w.sendWatched(ctx, r, a, time.Time{})
 }
 
+// SendBefore sends as Send does with watch, unless the first byte cannot be written by
+// the time latest: then nothing is written, and the failure is NotSent and no evidence
+// of an outage. A zero latest is no bound. Over HTTP/2, and with a Base that is not an
+// *http.Transport, the bound is when the request is handed over.
+func (w *Wire) SendBefore(ctx context.Context, r *http.Request, a retry.Attempt, latest time.Time) (*http.Response, error) {
+	w.once.Do(w.setUp)
+	if err := checkURL(r); err != nil {
+		closeBody(r)
+		return nil, &retry.Failure{Verdict: retry.Fatal, Err: err, Unsent: true}
+	}
+	if latest.IsZero() {
+		return w.sendWatched(ctx, r, a, latest)
+	}
+	late := &retry.Failure{Verdict: retry.NotSent, Evidence: retry.NoEvidence, Err: ErrTooLate}
+	if time.Now().After(latest) {
+		closeBody(r)
+		return nil, late
+	}
+	resp, err := w.sendWatched(ctx, r, a, latest)
+	if errors.Is(err, ErrTooLate) {
+		return nil, late
+	}
+	return resp, err
+}
+
+// ErrTooLate is the cause of an attempt that could not be begun in time.
+var ErrTooLate = errors.New("the request could not be sent in time, and was not")
+
 // sendWatched sends and watches the connection.
-func (w *Wire) sendWatched(ctx context.Context, r *http.Request, a retry.Attempt) (*http.Response, error) {
+func (w *Wire) sendWatched(ctx context.Context, r *http.Request, a retry.Attempt, latest time.Time) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ctx = context.WithValue(ctx, watchKey{}, ctx)
-	watch := watcher{cancel: cancel}
+	watch := watcher{cancel: cancel, latest: latest}
 	defer watch.stop()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: watch.getConn, GotConn: watch.gotConn})
 
@@ -259,7 +287,8 @@ type watcher struct {
 	asked   int
 	got     bool
 	conn    *countedConn
-	written int64 // before the attempt
+	written int64     // before the attempt
+	latest  time.Time // for the first byte; zero is no bound
 }
 
 func (w *watcher) getConn(string) {
@@ -297,7 +326,7 @@ func (w *watcher) gotConn(info httptrace.GotConnInfo) {
 	}
 	w.got = true
 	if w.conn = counted(info.Conn); w.conn != nil {
-		w.written = w.conn.count()
+		w.written = w.conn.begin(w.latest)
 	}
 }
 
