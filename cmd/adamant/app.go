@@ -82,15 +82,7 @@ func (a *app) end(cmd *cobra.Command, args []string, err error) status {
 
 // config reads the configuration that the options name.
 func (a *app) config() (config.Config, error) {
-	c, err := config.Load(a.configs...)
-	if err != nil || a.host == "" {
-		return c, err
-	}
-	c.URL = a.host
-	if err := config.CheckURL(a.host); err != nil {
-		return c, errors.New("--host: " + err.Error())
-	}
-	return c, nil
+	return config.Load(a.host, a.configs...)
 }
 
 // client returns a client of the server that the options name. It is the only

@@ -9,9 +9,11 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -44,8 +46,11 @@ type Stomp struct {
 // Variables written $NAME or ${NAME} in a value without quotes are replaced by
 // the environment's; one that is not set stays as it is written.
 //
+// A host that is not empty stands for api.url, whatever the files say of it, as
+// blueapi's option --host does.
+//
 // An error says in which file, on which line, and what to do about it.
-func Load(paths ...string) (Config, error) {
+func Load(host string, paths ...string) (Config, error) {
 	merged := value{kind: section}
 	for _, path := range paths {
 		v, err := readFile(path)
@@ -54,23 +59,43 @@ func Load(paths ...string) (Config, error) {
 		}
 		merged = merge(merged, v)
 	}
+	if host = strings.TrimSpace(host); host != "" {
+		if err := checkURL(host); err != nil {
+			return Config{}, fmt.Errorf("--host: %w", err)
+		}
+		merged = merge(merged, atHost(host))
+	}
 	return decode(merged)
 }
 
-// CheckURL says what is wrong with the URL of a server, if anything is.
-func CheckURL(s string) error {
+// atHost is what --host says, as a file would say it.
+func atHost(host string) value {
+	one := func(key string, v value) value {
+		s := value{kind: section, fields: map[string]value{}, keyAt: map[string]string{}}
+		s.set(key, v.where, v)
+		return s
+	}
+	return one("api", one("url", value{kind: scalar, text: host, isText: true}))
+}
+
+func checkURL(s string) error {
 	u, err := url.Parse(s)
 	s = withoutUser(s)
 	switch {
-	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
+	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && isPort(u.Port()):
 		return nil
 	case strings.Contains(s, "$"):
 		return fmt.Errorf("%q is not a URL; is the variable set?", s)
 	case strings.Contains(s, "://"):
-		return fmt.Errorf("%q is not a URL of http or https", s)
+		return fmt.Errorf("%q is not a URL of http or https, such as http://localhost:8000", s)
 	default:
 		return fmt.Errorf("%q has no scheme; write http://%s", s, s)
 	}
+}
+
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil || s == ""
 }
 
 // withoutUser cuts user and password out of what may be a URL.
@@ -94,11 +119,13 @@ func decode(root value) (Config, error) {
 
 	api := d.section(top["api"], "api", "cors", "url")
 	d.text(api["url"], "api.url", &c.URL)
-	d.check(api["url"], "api.url", func() error { return CheckURL(c.URL) })
+	c.URL = strings.TrimSpace(c.URL)
+	d.check(api["url"], "api.url", func() error { return checkURL(c.URL) })
 
 	stomp := d.section(top["stomp"], "stomp", "auth", "enabled", "url")
 	d.truth(stomp["enabled"], "stomp.enabled", &c.Stomp.Enabled)
 	d.text(stomp["url"], "stomp.url", &c.Stomp.URL)
+	c.Stomp.URL = strings.TrimSpace(c.Stomp.URL)
 	d.check(stomp["url"], "stomp.url", func() error { return checkBrokerURL(c.Stomp.URL) })
 	if auth := stomp["auth"]; auth.kind != null && auth.kind != absent {
 		auth := d.section(auth, "stomp.auth", "password", "username")
@@ -127,7 +154,7 @@ func decode(root value) (Config, error) {
 }
 
 func checkBrokerURL(s string) error {
-	if u, err := url.Parse(s); err == nil && u.Scheme == "tcp" && u.Host != "" {
+	if u, err := url.Parse(s); err == nil && u.Scheme == "tcp" && u.Host != "" && isPort(u.Port()) {
 		return nil
 	}
 	return fmt.Errorf("%q is not the URL of a broker; write tcp://HOST:PORT", withoutUser(s))
@@ -226,12 +253,17 @@ func (d *decoder) check(v value, name string, test func() error) {
 }
 
 func readFile(path string) (value, error) {
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		// The very words of blueapi, which scripts may look for.
 		return value{}, fmt.Errorf("Config file not found: %s", path)
 	case err != nil:
+		return value{}, fmt.Errorf("cannot read the config file: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
 		return value{}, fmt.Errorf("cannot read the config file: %w", err)
 	}
 	return parse(path, b)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,7 +89,7 @@ auth_token_path: *u
 		t.Run(tt.name, func(t *testing.T) {
 			want := Config{URL: "http://localhost:8000", LogLevel: "INFO", Stomp: Stomp{URL: "tcp://localhost:61613"}}
 			tt.want(&want)
-			got, err := Load(write(t, tt.files)...)
+			got, err := Load("", write(t, tt.files)...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -145,7 +146,7 @@ func TestLoadErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			paths := write(t, []string{tt.file})
-			_, err := Load(paths...)
+			_, err := Load("", paths...)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -157,25 +158,114 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
-func TestLoadNoSuchFile(t *testing.T) {
+func TestLoadBounds(t *testing.T) {
 	t.Parallel()
-	_, err := Load("nonesuch.yaml")
-	if err == nil || err.Error() != "Config file not found: nonesuch.yaml" {
-		t.Errorf("got %v", err)
+	var bomb strings.Builder
+	bomb.WriteString("env:\n  a0: &a0 {k: v}\n")
+	for i := 1; i < 9; i++ {
+		fmt.Fprintf(&bomb, "  a%d: &a%d {%s}\n", i, i, strings.Repeat(fmt.Sprintf("? {<<: *a%d} : *a%d, ", i-1, i-1), 9))
 	}
-	if _, err := Load(t.TempDir()); err == nil || !strings.HasPrefix(err.Error(), "cannot read the config file: ") {
-		t.Errorf("a folder: got %v", err)
+	for _, tt := range []struct{ name, file, want string }{
+		{"large", strings.Repeat("# comment\n", 1<<20), "f.yaml: the file has more than 1048576 bytes"},
+		{"bomb", bomb.String(), "f.yaml:2: more than 100000 values, those repeated by aliases (*) included"},
+		{"many merge keys", manyMerges(1000), "f.yaml:1: more than 100000 values, those repeated by aliases (*) included"},
+		{"deep", "env: " + strings.Repeat("{a: ", 200) + strings.Repeat("}", 200), "f.yaml:1: nested too deeply"},
+		{"very deep", strings.Repeat("{a: ", 100_000), "f.yaml:1: not valid YAML: exceeded max depth of 10000"},
+		{"many lines", strings.Repeat("a: 1\n", 2000) + "- 1\n", "f.yaml: not valid YAML: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := parse("f.yaml", []byte(tt.file))
+			if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
 	}
 }
 
-// FuzzLoad checks that no file makes Load panic.
+// manyMerges is a section of n keys that is put into another n times.
+func manyMerges(n int) string {
+	var b strings.Builder
+	b.WriteString("env: &a {")
+	for i := range n {
+		fmt.Fprintf(&b, "k%d: 1, ", i)
+	}
+	b.WriteString("}\ntiled: {")
+	for range n {
+		b.WriteString("<<: *a, ")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// TestLoadErrorLines checks that the line named is the one that is wrong.
+func TestLoadErrorLines(t *testing.T) {
+	t.Parallel()
+	for file, line := range map[string]int{
+		"api:\n  url: [\n":                     2,
+		"api: {\n":                             1,
+		"stomp: {}\napi: {url: b\ntiled: {}\n": 2,
+		"api:\n  url: http://a\n url: c\n":     3,
+		"env:\n  - a\n b\n":                    3,
+		"api: {}\nenv: 'x\n\n\n":               2,
+		"api: {}\nenv: *x\n":                   2,
+		"api: {}\nenv: 'a' b\nopa: {}\n":       2,
+		"api: {}\nenv: a: b\n":                 2,
+		"api: {}\n- b\n":                       2,
+		"- 1\napi: {}\n":                       2,
+		"api: {}\n}\n":                         2,
+		"api:\n\n  url: \xff\n":                3,
+		"api:\n\n  url: a\x00b\n":              3,
+		"api:\n\n  url: a\x7fb\n":              3,
+	} {
+		_, err := parse("f.yaml", []byte(file))
+		if err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("f.yaml:%d: ", line)) {
+			t.Errorf("%q: %v; want line %d", file, err, line)
+		}
+	}
+}
+
+func TestLoadUnreadable(t *testing.T) {
+	t.Parallel()
+	_, err := Load("", "nonesuch.yaml")
+	if err == nil || err.Error() != "Config file not found: nonesuch.yaml" {
+		t.Errorf("got %v", err)
+	}
+	folder := t.TempDir()
+	want := fmt.Sprintf("cannot read the config file: read %s: is a directory", folder)
+	if _, err := Load("", folder); err == nil || err.Error() != want {
+		t.Errorf("a folder: got %v", err)
+	}
+	if os.Geteuid() == 0 {
+		return // may read anything
+	}
+	secret := write(t, []string{"api: {}\n"})[0]
+	if err := os.Chmod(secret, 0); err != nil {
+		t.Fatal(err)
+	}
+	want = fmt.Sprintf("cannot read the config file: open %s: permission denied", secret)
+	if _, err := Load("", secret); err == nil || err.Error() != want {
+		t.Errorf("a file of somebody else: got %v", err)
+	}
+}
+
+// FuzzLoad checks that no file makes Load panic, or say something of no file.
 func FuzzLoad(f *testing.F) {
-	for _, seed := range []string{"", "api: {url: $HOST}", "a: &a [*a]", "<<: [{}, {}]\nb: !!str 1", "- 1", "? {a: b}\n: c"} {
+	for _, seed := range []string{"a: &a [*a]", "<<: [{}, {}]\nb: !!str 1", "? {a: b}\n: c", "a: &a {<<: *a}"} {
 		f.Add([]byte(seed))
 	}
+	for _, r := range recordings(f) {
+		for _, file := range r.Files {
+			f.Add([]byte(file))
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if v, err := parse("f.yaml", b); err == nil {
-			_, _ = decode(merge(v, v))
+		v, err := parse("f.yaml", b)
+		if err == nil {
+			_, err = decode(merge(v, v))
+		}
+		if err != nil && !strings.HasPrefix(err.Error(), "f.yaml:") {
+			t.Error(err)
 		}
 	})
 }
@@ -195,7 +285,7 @@ func write(t *testing.T, files []string) []string {
 
 func TestPasswordsAreNotShown(t *testing.T) {
 	for _, s := range []string{"ftp://me:secret@host", "http://me:secret@host/%zz", "http://me:secret@"} {
-		if err := CheckURL(s); err == nil || strings.Contains(err.Error(), "secret") {
+		if err := checkURL(s); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", s, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -35,11 +36,19 @@ const (
 	section
 )
 
-// maxDepth bounds the nesting of a file: an alias may contain itself.
-const maxDepth = 100
+// Bounds on a file. A name for a value may stand within that value, and ten
+// lines of names for names are a million values.
+const (
+	maxBytes  = 1 << 20
+	maxDepth  = 100
+	maxValues = 100_000
+)
 
 // parse reads one file.
 func parse(file string, b []byte) (value, error) {
+	if err := checkBytes(file, b); err != nil {
+		return value{}, err
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	var doc yaml.Node
 	switch err := dec.Decode(&doc); {
@@ -47,15 +56,13 @@ func parse(file string, b []byte) (value, error) {
 		return value{}, fmt.Errorf("%s: the file is empty; leave it out, or write for example\n"+
 			"    api:\n      url: http://localhost:8000", file)
 	case err != nil:
-		return value{}, notYAML(file, err)
+		return value{}, notYAML(file, b, err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		if err != nil {
-			return value{}, notYAML(file, err)
-		}
 		return value{}, fmt.Errorf("%s: more than one YAML document (---) in the file; keep one", file)
 	}
-	v, err := convert(file, doc.Content[0], 0)
+	c := converter{file: file, left: maxValues}
+	v, err := c.convert(doc.Content[0], 0)
 	if err != nil {
 		return value{}, err
 	}
@@ -66,71 +73,114 @@ func parse(file string, b []byte) (value, error) {
 	return v, nil
 }
 
-// notYAML puts the line number that the parser gives where people look for it.
-func notYAML(file string, err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	if rest, ok := strings.CutPrefix(text, "line "); ok {
-		if line, rest, ok := strings.Cut(rest, ": "); ok {
-			return fmt.Errorf("%s:%s: not valid YAML: %s", file, line, rest)
-		}
+// checkBytes finds what no YAML file may hold, of which the parser does not
+// tell the line.
+func checkBytes(file string, b []byte) error {
+	if len(b) > maxBytes {
+		return fmt.Errorf("%s: the file has more than %d bytes", file, maxBytes)
 	}
-	return fmt.Errorf("%s: not valid YAML: %s", file, text)
+	for i := 0; i < len(b); {
+		r, size := utf8.DecodeRune(b[i:])
+		line := func() int { return 1 + bytes.Count(b[:i], []byte("\n")) }
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return fmt.Errorf("%s:%d: not UTF-8; save the file in that encoding", file, line())
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
+			return fmt.Errorf("%s:%d: a control character (%U) in the file; remove it", file, line(), r)
+		}
+		i += size
+	}
+	return nil
 }
 
-func convert(file string, n *yaml.Node, depth int) (value, error) {
-	v := value{where: fmt.Sprintf("%s:%d", file, n.Line)}
+// notYAML says on which line a file goes wrong: the one after the longest
+// beginning that can be read. The line that the parser names is often not it.
+func notYAML(file string, b []byte, err error) error {
+	const most = 1000 // lines; more would take long
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if _, rest, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(text, "line ") {
+		text = rest
+	}
+	lines := bytes.SplitAfter(b, []byte("\n"))
+	if len(lines) > most {
+		return fmt.Errorf("%s: not valid YAML: %w", file, err)
+	}
+	good := len(lines) - 1
+	for good > 0 && yaml.Unmarshal(bytes.Join(lines[:good], nil), new(yaml.Node)) != nil {
+		good--
+	}
+	return fmt.Errorf("%s:%d: not valid YAML: %s", file, good+1, text)
+}
+
+// converter makes values of a file's nodes, and bounds their number.
+type converter struct {
+	file string
+	left int
+}
+
+func (c *converter) convert(n *yaml.Node, depth int) (value, error) {
+	v := value{where: fmt.Sprintf("%s:%d", c.file, n.Line)}
+	if c.left--; c.left < 0 {
+		return v, c.tooMuch(v.where)
+	}
 	if depth > maxDepth {
 		return v, fmt.Errorf("%s: nested too deeply", v.where)
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
-		return convert(file, n.Alias, depth+1)
+		return c.convert(n.Alias, depth+1)
 	case yaml.SequenceNode:
 		v.kind = list // no client setting is a list, so its items are not kept
 	case yaml.MappingNode:
 		v.kind = section
-		return v, v.convertFields(file, n, depth)
+		return v, c.fields(&v, n, depth)
 	default:
 		v.kind, v.text = scalar, n.Value
-		tag := n.ShortTag()
-		if tag == "!!null" {
+		switch tag := n.ShortTag(); {
+		case tag == "!!null":
 			v.kind = null
-		}
-		v.isText = tag == "!!str"
-		// A style of zero is a scalar without quotes and without a tag.
-		if n.Style == 0 && strings.Contains(n.Value, "$") {
+		case tag == "!expand" || n.Style == 0 && hasVariable(n.Value):
 			v.text, v.isText = expand(n.Value), true
+		case n.Style == 0: // no quotes and no tag
+			v.isText = !notText.MatchString(n.Value)
+		default:
+			v.isText = tag == "!!str"
 		}
 	}
 	return v, nil
 }
 
-func (v *value) convertFields(file string, n *yaml.Node, depth int) error {
+func (c *converter) tooMuch(where string) error {
+	return fmt.Errorf("%s: more than %d values, those repeated by aliases (*) included", where, maxValues)
+}
+
+// fields converts the values of a section.
+func (c *converter) fields(v *value, n *yaml.Node, depth int) error {
 	v.fields, v.keyAt = map[string]value{}, map[string]string{}
-	var inherited []*yaml.Node // by the merge key <<, and weaker than the section's own
+	var bases []value // by the merge key <<, weaker than the section's own keys; the strongest last
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, item := n.Content[i], n.Content[i+1]
 		if k.ShortTag() == "!!merge" {
-			inherited = append(inherited, item)
+			more, err := c.bases(item, depth+1)
+			if err != nil {
+				return err
+			}
+			bases = append(bases, more...)
 			continue
 		}
-		key, err := convert(file, k, depth+1)
+		key, err := c.convert(k, depth+1)
 		if err != nil {
 			return err
 		}
-		field, err := convert(file, item, depth+1)
+		field, err := c.convert(item, depth+1)
 		if err != nil {
 			return err
 		}
 		v.set(key.text, key.where, field)
 	}
-	for _, item := range inherited {
-		base, err := convert(file, item, depth+1)
-		if err != nil {
-			return err
-		}
-		if base.kind != section {
-			return fmt.Errorf("%s: << must name one section", base.where)
+	for _, base := range slices.Backward(bases) {
+		if c.left -= len(base.keys); c.left < 0 {
+			return c.tooMuch(base.where)
 		}
 		for _, key := range base.keys {
 			if _, ok := v.fields[key]; !ok {
@@ -139,6 +189,31 @@ func (v *value) convertFields(file string, n *yaml.Node, depth int) error {
 		}
 	}
 	return nil
+}
+
+// bases are the sections that a merge key names: one, or a list of them whose
+// first is the strongest.
+func (c *converter) bases(n *yaml.Node, depth int) ([]value, error) {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	nodes := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		nodes = slices.Clone(n.Content)
+		slices.Reverse(nodes)
+	}
+	var bases []value
+	for _, n := range nodes {
+		base, err := c.convert(n, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		if base.kind != section {
+			return nil, fmt.Errorf("%s: << must name a section or a list of sections", base.where)
+		}
+		bases = append(bases, base)
+	}
+	return bases, nil
 }
 
 func (v *value) set(key, where string, field value) {
@@ -165,6 +240,28 @@ func merge(base, over value) value {
 		m.set(key, over.keyAt[key], merge(m.fields[key], over.fields[key]))
 	}
 	return m
+}
+
+// notText matches the scalars without quotes that are a truth value, a number, a
+// date or a special sign by the rules of YAML 1.1 as PyYAML has them, which blueapi
+// uses; the parser here keeps to other rules.
+var notText = regexp.MustCompile(`^(?:` + strings.Join([]string{
+	`yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF`,
+	`[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?`,
+	`[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)`,
+	`[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+`,
+	`[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+`,
+	`[0-9]{4}-[0-9]{2}-[0-9]{2}`,
+	`[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?` +
+		`(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?`,
+	`=|<<`,
+}, "|") + `)$`)
+
+// hasVariable tells whether blueapi looks for variables in a scalar without
+// quotes: it goes by the first line.
+func hasVariable(s string) bool {
+	first, _, _ := strings.Cut(s, "\n")
+	return strings.Contains(first, "$")
 }
 
 // variable is the pattern of Python's string.Template, which blueapi uses.
