@@ -94,15 +94,16 @@ func (c *Call) Run(ctx context.Context, p *Policy, t Tryer) (Attempt, error) {
 		c.gate = new(Gate)
 		defer c.gate.stop()
 	}
+	c.traceCall()
 	outer := markOf(ctx)
 	c.nested, c.inside = outer != nil, outer.through(c.gate)
-	c.first.Context, c.first.mark = ctx, mark{c.gate, outer} //nolint:fatcontext // once per call
+	c.first.Context, c.first.mark = c.ctx, mark{c.gate, outer}
 	c.ticket.Op, c.ticket.Policy, c.ticket.call = c.Op, p, c
 	a, err := c.loop()
 	c.finish()
 	if p.Trace != nil && p.Trace.Ended != nil {
 		i := c.info(c.numbers, false)
-		p.Trace.Ended(ctx, EndInfo{Op: i.Op, CallID: i.CallID, Attempts: c.numbers, Of: i.Of, Took: time.Since(c.ticket.joined), Err: err})
+		p.Trace.Ended(c.ctx, EndInfo{Op: i.Op, CallID: i.CallID, Attempts: c.numbers, Of: i.Of, Took: time.Since(c.ticket.joined), Err: err})
 	}
 	return a, err
 }

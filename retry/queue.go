@@ -1,12 +1,16 @@
 package retry
 
 // queue is a list of tickets, linked through them.
-type queue struct{ head, tail *Ticket }
+type queue struct {
+	head, tail *Ticket
+	length     int
+}
 
 func (q *queue) append(t *Ticket) { q.insert(t, nil) }
 
 // insert puts t before at, or at the end if at is nil.
 func (q *queue) insert(t, at *Ticket) {
+	q.length++
 	t.next = at
 	if at != nil {
 		t.prev, at.prev = at.prev, t
@@ -25,6 +29,7 @@ func (q *queue) remove(t *Ticket) {
 	if t.prev == nil && q.head != t {
 		return
 	}
+	q.length--
 	if t.prev != nil {
 		t.prev.next = t.next
 	} else {
