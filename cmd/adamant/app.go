@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +21,7 @@ type app struct {
 	configs []string
 	host    string
 	level   level
+	wait    time.Duration // for a server that is away; 0 is as long as usual
 	version bool
 }
 
@@ -92,7 +94,7 @@ func (a *app) client() (*blueapi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &blueapi.Client{URL: serverURL(c.URL), Trace: a.ui.observer(a.level).calls()}, nil
+	return &blueapi.Client{URL: serverURL(c.URL), Wait: a.wait, Trace: a.ui.observer(a.level).calls()}, nil
 }
 
 // serverURL takes the API's prefix off a URL. blueapi's own client asks paths

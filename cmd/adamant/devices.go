@@ -24,7 +24,7 @@ func (a *app) devicesCommand() *cobra.Command {
 			return a.showDevice(cmd.Context(), args[0], f)
 		},
 	}
-	addOwnFormat(cmd.Flags(), &f)
+	a.addOwn(cmd.Flags(), &f)
 	return cmd
 }
 
@@ -50,7 +50,7 @@ func (a *app) listDevices(ctx context.Context, f format) error {
 	defer c.Close()
 	devices, err := c.Devices(ctx)
 	if err != nil {
-		return endOfCall(a.ui.voice, "", err)
+		return a.failed(ctx, c, "", err)
 	}
 	return a.ui.result(f.devices(devices))
 }
@@ -63,7 +63,7 @@ func (a *app) showDevice(ctx context.Context, name string, f format) error {
 	defer c.Close()
 	device, err := c.Device(ctx, name)
 	if err != nil {
-		return endOfCall(a.ui.voice, "device "+name, err)
+		return a.failed(ctx, c, "device "+name, err)
 	}
 	if f == jsonText {
 		return a.ui.result(dumps(deviceDict(device), 0) + "\n")

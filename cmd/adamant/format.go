@@ -23,9 +23,10 @@ func addFormat(flags *pflag.FlagSet, f *format) {
 	flags.VarP(f, "output", "o", "how to print the result")
 }
 
-// addOwnFormat adds the option to a command of adamant's own, which heeds the
-// variable of blueapi's too.
-func addOwnFormat(flags *pflag.FlagSet, f *format) {
+// addOwn adds the options that each command of adamant's own has. That of the
+// format heeds the variable of blueapi's too.
+func (a *app) addOwn(flags *pflag.FlagSet, f *format) {
+	flags.Var((*duration)(&a.wait), "wait", "keep trying for so long while the server is away")
 	addFormat(flags, f)
 	rename(flags, "output", "OUTPUT", "BLUEAPI_CONTROLLER_OUTPUT")
 }

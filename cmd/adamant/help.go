@@ -25,11 +25,12 @@ func helpText(cmd *cobra.Command) string {
 	if inherited := cmd.InheritedFlags().FlagUsages(); inherited != "" {
 		fmt.Fprintf(&b, "\nOptions of every command:\n%s", inherited)
 	}
-	if cmd.HasAvailableSubCommands() {
-		b.WriteString("\nCommands:\n")
+	for _, group := range append(cmd.Groups(), &cobra.Group{Title: "Commands:"}) {
+		title := "\n" + group.Title + "\n"
 		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() {
-				fmt.Fprintf(&b, "  %-12s %s\n", c.Name(), c.Short)
+			if c.IsAvailableCommand() && c.GroupID == group.ID {
+				fmt.Fprintf(&b, "%s  %-14s %s\n", title, c.Name(), c.Short)
+				title = ""
 			}
 		}
 	}

@@ -15,5 +15,5 @@ func main() {
 	// it leaves behind. Then the signal is let go of: a second one kills.
 	ctx, release := signal.NotifyContext(context.Background(), os.Interrupt)
 	context.AfterFunc(ctx, release)
-	os.Exit(int(run(ctx, os.Args, newUI(os.Stdout, os.Stderr))))
+	os.Exit(int(run(ctx, os.Args, newUI(os.Stdin, os.Stdout, os.Stderr))))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -26,6 +27,35 @@ func (u *ui) notifier() *notifier {
 		return &notifier{}
 	}
 	return &notifier{say: u.note}
+}
+
+// progressEvery is how often the user is told how long a wait has lasted, if its
+// length is usual.
+const progressEvery = 10 * time.Second
+
+// progress tells the user at a terminal what is being waited for, and for how long,
+// until it is stopped.
+func (u *ui) progress(what string) (stop func()) {
+	n := u.notifier()
+	n.Waiting(what)
+	begin, tick, done := time.Now(), time.NewTicker(progressEvery), make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				n.Waiting(fmt.Sprintf("%s (%.0f s so far)", what, time.Since(begin).Seconds()))
+			}
+		}
+	})
+	return func() {
+		tick.Stop()
+		close(done)
+		ended.Wait()
+		n.Over()
+	}
 }
 
 // Waiting says that a wait has begun or goes on, and for what: a phrase such as

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/retry"
@@ -25,6 +27,9 @@ func endOfRun(v voice, f format, plan string, r blueapi.Result, err error) endin
 
 	refused := refusal(err)
 	e := ending{status: statusUnknown}
+	if v == asAdamant && f == jsonText && r.Word != blueapi.NotStarted {
+		e.out = taskOnly(r.TaskID)
+	}
 	switch r.Reason {
 	case blueapi.NotRecorded:
 		e.msg = v.errorf("plan %s was paused, aborted or stopped; how it ended is not recorded (task %s)", plan, r.TaskID)
@@ -74,6 +79,45 @@ const (
 	noConnection = "Failed to establish connection to blueapi server."
 )
 
+// endOfInterrupt is the end of a command that was interrupted before it did anything.
+func endOfInterrupt(v voice) ending {
+	if v == asBlueapi {
+		return ending{msg: aborted, status: statusError}
+	}
+	return ending{msg: v.errorf("interrupted"), status: statusInterrupted}
+}
+
+// overdue reports whether a run was left by its caller while it waited.
+func overdue(r blueapi.Result) bool {
+	return r.Reason == blueapi.Interrupted || r.Reason == blueapi.Abandoned
+}
+
+// endOfTimeout is the end of a run that was waited for as long as the user said.
+func endOfTimeout(f format, plan string, r blueapi.Result, limit time.Duration) ending {
+	e := ending{}
+	if f == jsonText && r.Word != blueapi.NotStarted {
+		e.out = taskOnly(r.TaskID)
+	}
+	switch {
+	case r.Word == blueapi.NotStarted:
+		e.status = statusNotStarted
+		e.msg = asAdamant.errorf("plan %s was not started within %v", plan, limit)
+	case r.Started:
+		e.status = statusStillRunning
+		e.msg = asAdamant.errorf("plan %s has not ended within %v, and goes on: 'adamant task %s' shows it", plan, limit, r.TaskID)
+	default:
+		e.status = statusUnknown
+		e.msg = asAdamant.errorf("it is not known after %v whether plan %s was started; it may still start or be running: "+
+			"'adamant task %s' shows it", limit, plan, r.TaskID)
+	}
+	return e
+}
+
+// taskOnly is the result of a run whose outcome is not known, in JSON.
+func taskOnly(task string) string {
+	return dumps(pyDict{{"task_id", task}, {"outcome", nil}}, 0) + "\n"
+}
+
 // endOfPlan is the end of a run whose plan has an outcome.
 func endOfPlan(v voice, f format, task string, o blueapi.Outcome) ending {
 	text, err := outcomeText(o)
@@ -117,10 +161,8 @@ func endOfCall(v voice, what string, err error) ending {
 		e.status = statusNotAuthorised
 	case refused != nil && refused.Status == http.StatusNotFound && what != "":
 		e = ending{msg: v.errorf("the server has no %s", what), status: statusUsage}
-	case tried && tries.Reason == retry.Cancelled && v == asBlueapi:
-		e.msg = aborted
-	case tried && tries.Reason == retry.Cancelled:
-		e = ending{msg: v.errorf("interrupted"), status: statusInterrupted}
+	case tried && tries.Reason == retry.Cancelled, !tried && errors.Is(err, context.Canceled):
+		return endOfInterrupt(v)
 	case tried && refused == nil && v == asBlueapi:
 		e.msg = v.errorf(noConnection)
 	}

@@ -24,7 +24,7 @@ func (a *app) plansCommand() *cobra.Command {
 			return a.showPlan(cmd.Context(), args[0], f)
 		},
 	}
-	addOwnFormat(cmd.Flags(), &f)
+	a.addOwn(cmd.Flags(), &f)
 	return cmd
 }
 
@@ -50,7 +50,7 @@ func (a *app) listPlans(ctx context.Context, f format) error {
 	defer c.Close()
 	plans, err := c.Plans(ctx)
 	if err != nil {
-		return endOfCall(a.ui.voice, "", err)
+		return a.failed(ctx, c, "", err)
 	}
 	text, err := f.plans(plans)
 	if err != nil {
@@ -67,7 +67,7 @@ func (a *app) showPlan(ctx context.Context, name string, f format) error {
 	defer c.Close()
 	plan, err := c.Plan(ctx, name)
 	if err != nil {
-		return endOfCall(a.ui.voice, "plan "+name, err)
+		return a.failed(ctx, c, "plan "+name, err)
 	}
 	if f == jsonText {
 		dict, err := planDict(plan)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/adamant-go/adamant/blueapi"
 )
 
 // rootCommand builds the command tree. The program is named as it was invoked,
@@ -46,11 +48,27 @@ environment too: BLUEAPI_HOST, BLUEAPI_CONTROLLER_OUTPUT and so on.`,
 	rename(flags, "verbose", "LOG_LEVEL")
 	addToggle(flags, &toggle[level]{target: &a.level, on: quiet}, "quiet", "q", "show errors only")
 
-	for _, cmd := range []*cobra.Command{
-		a.controllerCommand(), a.demoCommand(), a.devicesCommand(), a.plansCommand(), a.runCommand(), a.stateCommand(), a.taskCommand(),
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Running plans:", []*cobra.Command{a.runCommand(), a.taskCommand(), a.tasksCommand()}},
+		{"The plan that runs:", []*cobra.Command{
+			a.stateCommand(), a.controlCommand(blueapi.Pause, asAdamant), a.controlCommand(blueapi.Resume, asAdamant),
+			a.controlCommand(blueapi.Abort, asAdamant), a.controlCommand(blueapi.Stop, asAdamant),
+		}},
+		{"What the server has:", []*cobra.Command{
+			a.plansCommand(), a.devicesCommand(), a.envCommand(), a.pythonEnvCommand(),
+		}},
+		{"As blueapi does it:", []*cobra.Command{a.controllerCommand()}},
+		{"Without a server:", []*cobra.Command{a.demoCommand()}},
 	} {
-		cmd.DisableFlagsInUseLine = true
-		root.AddCommand(cmd)
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.title
+			cmd.DisableFlagsInUseLine = true
+			root.AddCommand(cmd)
+		}
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
@@ -73,6 +91,9 @@ func (a *app) controllerCommand() *cobra.Command {
 	addFormat(controller.PersistentFlags(), &f)
 	for _, cmd := range []*cobra.Command{
 		a.controllerPlans(&f), a.controllerDevices(&f), a.controllerState(), a.controllerRun(),
+		a.controlCommand(blueapi.Pause, asBlueapi), a.controlCommand(blueapi.Resume, asBlueapi),
+		a.controlCommand(blueapi.Abort, asBlueapi), a.controlCommand(blueapi.Stop, asBlueapi),
+		a.controllerEnv(), a.controllerPythonEnv(&f),
 	} {
 		cmd.DisableFlagsInUseLine = true
 		controller.AddCommand(cmd)

@@ -17,8 +17,8 @@ type runOptions struct {
 	session string
 	ground  ground
 	follow  follow
-	timeout float         // accepted and, as in blueapi, not used
-	wait    time.Duration // how long to keep trying; 0 is as long as usual
+	unused  float         // blueapi's timeout: accepted and, as there, not used
+	timeout time.Duration // how long the plan is waited for; 0 is until its end
 }
 
 // ground is whether a run is waited for.
@@ -52,8 +52,8 @@ busy or is lost on the way, the exit status says what became of the run.`
 	rename(flags, "instrument-session", "INSTRUMENT_SESSION", "BLUEAPI_CONTROLLER_RUN_INSTRUMENT_SESSION")
 	addToggle(flags, &toggle[ground]{target: &o.ground, on: background}, "bg", "",
 		"print the task's id when the plan has started, and do not wait")
-	flags.Var((*duration)(&o.wait), "wait", "keep trying for so long if the server does not answer")
-	addOwnFormat(flags, &f)
+	flags.Var((*duration)(&o.timeout), "timeout", "wait no longer than that: the plan goes on (until its end)")
+	a.addOwn(flags, &f)
 	return cmd
 }
 
@@ -70,7 +70,7 @@ func (a *app) controllerRun() *cobra.Command {
 		"ws", "", "accepted; the run is followed by asking for its state")
 	addToggle(flags, &toggle[follow]{target: &o.follow, on: byStomp}, "stomp", "",
 		"accepted if a broker is configured; the run is followed by asking for its state")
-	flags.VarP(&o.timeout, "timeout", "t", "accepted, and not used: blueapi does not use it either")
+	flags.VarP(&o.unused, "timeout", "t", "accepted, and not used: blueapi does not use it either")
 	return cmd
 }
 
@@ -137,18 +137,27 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 		return err
 	}
 	defer c.Close()
-	c.Wait = o.wait
-	watching, stop := context.WithCancelCause(ctx)
+	limited, cancel := withTimeout(ctx, o.timeout, 0)
+	defer cancel()
+	watching, stop := context.WithCancelCause(limited)
 	defer stop(nil)
 	c.RunTrace = a.ui.observer(a.level).runs()
 	if a.ui.voice == asBlueapi {
 		c.RunTrace.Paused = func(string) { stop(errPaused) } // as blueapi: its run ends there
 	}
 
-	r, err := c.Start(ctx, request)
+	end := func(result blueapi.Result, err error) error {
+		if overdue(result) && ctx.Err() == nil {
+			return endOfTimeout(f, request.Name, result, o.timeout)
+		}
+		e := endOfRun(a.ui.voice, f, request.Name, result, err)
+		e.msg += a.whyBroken(ctx, c, err)
+		return e
+	}
+	r, err := c.Start(limited, request)
 	if err != nil {
 		failed, _ := errors.AsType[*blueapi.RunError](err)
-		return endOfRun(a.ui.voice, f, request.Name, failed.Result, err)
+		return end(failed.Result, err)
 	}
 	if o.ground == background {
 		return a.ui.result(startedText(r.TaskID(), f))
@@ -157,7 +166,7 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 	if errors.Is(context.Cause(watching), errPaused) {
 		result.Word, result.Reason, err = blueapi.Done, blueapi.NotRecorded, nil
 	}
-	return endOfRun(a.ui.voice, f, request.Name, result, err)
+	return end(result, err)
 }
 
 func startedText(task string, f format) string {

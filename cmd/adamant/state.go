@@ -19,7 +19,7 @@ func (a *app) stateCommand() *cobra.Command {
 			return a.showState(cmd.Context(), f)
 		},
 	}
-	addOwnFormat(cmd.Flags(), &f)
+	a.addOwn(cmd.Flags(), &f)
 	return cmd
 }
 
@@ -45,7 +45,7 @@ func (a *app) showState(ctx context.Context, f format) error {
 	defer c.Close()
 	state, err := c.WorkerState(ctx)
 	if err != nil {
-		return endOfCall(a.ui.voice, "", err)
+		return a.failed(ctx, c, "", err)
 	}
 	if f == jsonText {
 		return a.ui.result(dumps(string(state), 0) + "\n")

@@ -13,7 +13,7 @@ const (
 	statusAborted       status = 4 // the plan was aborted or stopped
 	statusBusy          status = 5
 	statusNotAuthorised status = 6
-	statusNotStarted    status = 7 // and never will be: safe to run again
+	statusNotStarted    status = 7 // and never will be, or nothing was sent: safe to try again
 	statusUnknown       status = 8 // or ended without a recorded outcome
 	statusStillRunning  status = 9
 	statusInterrupted   status = 130 // by the user, where nothing was started
@@ -28,7 +28,7 @@ const statusTable = `Exit status:
   4    the plan was aborted or stopped
   5    the server is busy with another plan
   6    not authorised
-  7    not started: safe to run again
+  7    not started, or nothing was sent: safe to try again
   8    unknown, or ended without a recorded outcome
   9    still running
   130  interrupted before anything was started

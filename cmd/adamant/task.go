@@ -36,7 +36,7 @@ func (a *app) taskCommand() *cobra.Command {
 				}
 			}
 			if err != nil {
-				return endOfCall(a.ui.voice, "", err)
+				return a.failed(cmd.Context(), c, "", err)
 			}
 			text, err := f.task(task)
 			if err != nil {
@@ -45,34 +45,18 @@ func (a *app) taskCommand() *cobra.Command {
 			return a.ui.result(text)
 		},
 	}
-	addOwnFormat(cmd.Flags(), &f)
+	a.addOwn(cmd.Flags(), &f)
 	return cmd
 }
 
 // task shows one task.
 func (f format) task(t blueapi.Task) (string, error) {
-	params, err := parsePython(t.Request.Params)
-	if err != nil {
-		return "", err
-	}
-	metadata, err := parsePython(t.Request.Metadata)
-	if err != nil {
-		return "", err
-	}
-	outcome, err := outcomeDict(t.Outcome)
+	dict, err := taskDict(t)
 	if err != nil {
 		return "", err
 	}
 	if f == jsonText {
-		return dumps(pyDict{
-			{"task_id", t.ID},
-			{"task", pyDict{{"name", t.Request.Name}, {"params", params}, {"metadata", metadata}}},
-			{"request_id", pyText(t.RequestID)},
-			{"is_complete", t.IsComplete},
-			{"is_pending", t.IsPending},
-			{"errors", pyTexts(t.Errors)},
-			{"outcome", outcome},
-		}, 0) + "\n", nil
+		return dumps(dict, 0) + "\n", nil
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s %s\n", t.ID, t.Request.Name, taskState(t))
@@ -84,13 +68,38 @@ func (f format) task(t blueapi.Task) (string, error) {
 		b.WriteString(indentText(text, "    "))
 	}
 	if f == full {
-		fmt.Fprintf(&b, "    Parameters\n%s\n", indentText(dumps(params, 2), "        "))
-		fmt.Fprintf(&b, "    Metadata\n%s\n", indentText(dumps(metadata, 2), "        "))
+		spec, _ := dict.get("task").(pyDict)
+		fmt.Fprintf(&b, "    Parameters\n%s\n", indentText(dumps(spec.get("params"), 2), "        "))
+		fmt.Fprintf(&b, "    Metadata\n%s\n", indentText(dumps(spec.get("metadata"), 2), "        "))
 		for _, text := range t.Errors {
 			fmt.Fprintf(&b, "    Error\n%s\n", indentText(strings.TrimFunc(text, isPySpace), "        "))
 		}
 	}
 	return b.String(), nil
+}
+
+func taskDict(t blueapi.Task) (pyDict, error) {
+	params, err := parsePython(t.Request.Params)
+	if err != nil {
+		return nil, err
+	}
+	metadata, err := parsePython(t.Request.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	outcome, err := outcomeDict(t.Outcome)
+	if err != nil {
+		return nil, err
+	}
+	return pyDict{
+		{"task_id", t.ID},
+		{"task", pyDict{{"name", t.Request.Name}, {"params", params}, {"metadata", metadata}}},
+		{"request_id", pyText(t.RequestID)},
+		{"is_complete", t.IsComplete},
+		{"is_pending", t.IsPending},
+		{"errors", pyTexts(t.Errors)},
+		{"outcome", outcome},
+	}, nil
 }
 
 // taskState says how far a task is. A paused one counts as complete on the

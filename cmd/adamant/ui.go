@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -26,8 +28,10 @@ import (
 
 // ui is where a command talks to its user. Messages may come from any goroutine.
 type ui struct {
+	in       io.Reader
 	out, err io.Writer
 	terminal bool // err is one
+	keyboard bool // in is one, of a terminal
 	voice    voice
 	quiet    bool
 
@@ -42,8 +46,34 @@ const (
 	asBlueapi
 )
 
-func newUI(out, err *os.File) *ui {
-	return &ui{out: out, err: err, terminal: term.IsTerminal(int(err.Fd()))}
+func newUI(in, out, err *os.File) *ui {
+	return &ui{
+		in: in, out: out, err: err,
+		terminal: term.IsTerminal(int(err.Fd())), keyboard: term.IsTerminal(int(in.Fd())),
+	}
+}
+
+// canAsk tells whether somebody is there to answer a question.
+func (u *ui) canAsk() bool { return u.terminal && u.keyboard }
+
+// ask asks a question to which anything but y or yes is no. The error is that of the
+// context, if it ends first.
+func (u *ui) ask(ctx context.Context, question string) (bool, error) {
+	u.messages.Lock()
+	fmt.Fprint(u.err, question+" [y/N] ")
+	u.messages.Unlock()
+	answer := make(chan string, 1)
+	go func() { // nothing ends the reading of a keyboard but the program's end
+		line, _ := bufio.NewReader(u.in).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case line := <-answer:
+		return line == "y" || line == "yes", nil
+	case <-ctx.Done():
+		fmt.Fprintln(u.err)
+		return false, ctx.Err()
+	}
 }
 
 // result prints a result.
