@@ -32,7 +32,7 @@ const (
 // ago when the first byte is written, nothing is, and the guard is read again.
 //
 // If an answer is lost, the worker is read, and the command is sent again only if
-// it can have had no effect. The plan may end, and another start, between guard and
+// it can have had no effect (and not at all inside a caller that retries). The plan may end, and another start, between guard and
 // send; then nothing can keep the command from reaching the other, and the result says
 // so (Other).
 //
@@ -105,7 +105,7 @@ func (k *control) run(ctx context.Context) error {
 		if !ready {
 			return err
 		}
-		if n >= maxCommands && time.Since(k.begin) >= k.client.Wait {
+		if n >= maxCommands && time.Since(k.begin) >= k.client.Wait || k.unclear > 0 && retry.Nested(ctx) {
 			return k.exhausted()
 		}
 		if done, err := k.send(ctx, g); done || err != nil {

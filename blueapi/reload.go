@@ -154,7 +154,7 @@ func (r *reload) run(ctx context.Context, force bool) (Environment, error) {
 		switch {
 		case err != nil:
 			return env, err
-		case env.ID == r.before.ID && r.asked < 2:
+		case env.ID == r.before.ID && r.asked < 2 && !retry.Nested(ctx):
 			continue // lost, or hanging, which a second request heals
 		case env.ID == r.before.ID:
 			return env, r.fail(ReloadHangs, env, nil)
