@@ -13,9 +13,6 @@ import (
 // builtin are the plans that every server has, those by which the real server
 // was tested, in its order.
 func (s *Server) builtin() []Plan {
-	nap := func(ctx context.Context, a Args) (any, error) {
-		return nil, sleep(ctx, seconds(a))
-	}
 	return []Plan{
 		{
 			Name: "append_line",
@@ -38,7 +35,7 @@ func (s *Server) builtin() []Plan {
 			Run: func(ctx context.Context, a Args) (any, error) {
 				path := a["path"].(string)
 				s.files.append(path, a["line"].(string))
-				if err := sleep(ctx, seconds(a)); err != nil {
+				if err := nap(ctx, seconds(a)); err != nil {
 					return nil, err
 				}
 				if last, ok := a["last"].(string); ok {
@@ -57,7 +54,7 @@ func (s *Server) builtin() []Plan {
     `,
 			Params: []Param{{Name: "message", Type: Text}, {Name: "seconds", Type: Number, Default: 0.0}},
 			Run: func(ctx context.Context, a Args) (any, error) {
-				if err := sleep(ctx, seconds(a)); err != nil {
+				if err := nap(ctx, seconds(a)); err != nil {
 					return nil, err
 				}
 				return nil, &PlanError{"ValueError", a["message"].(string)}
@@ -73,7 +70,9 @@ func (s *Server) builtin() []Plan {
         seconds: how long to sleep, not counting pauses
     `,
 			Params: []Param{{Name: "seconds", Type: Number}},
-			Run:    nap,
+			Run: func(ctx context.Context, a Args) (any, error) {
+				return nil, nap(ctx, seconds(a))
+			},
 		},
 		{
 			Name: "returns",
@@ -119,7 +118,9 @@ func (s *Server) builtin() []Plan {
         seconds: how long to block
     `,
 			Params: []Param{{Name: "seconds", Type: Number}},
-			Run:    nap,
+			Run: func(ctx context.Context, a Args) (any, error) {
+				return nil, Block(ctx, seconds(a))
+			},
 		},
 		{
 			Name:        "unserialisable",
@@ -130,6 +131,21 @@ func (s *Server) builtin() []Plan {
 		},
 	}
 }
+
+// nap sleeps in steps of a tenth of a second, each after a checkpoint.
+func nap(ctx context.Context, d time.Duration) error {
+	for ; d > 0; d -= napStep {
+		if err := Checkpoint(ctx); err != nil {
+			return err
+		}
+		if err := Sleep(ctx, min(napStep, d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const napStep = 100 * time.Millisecond
 
 func seconds(a Args) time.Duration {
 	return time.Duration(a["seconds"].(float64) * float64(time.Second))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/adamant-go/adamant/blueapi"
@@ -20,7 +19,7 @@ const (
 // threaded as the real one: see process.
 type endpoint struct {
 	method, path string // a last element {} is a parameter
-	open         bool   // not under /api/v1
+	open         bool   // to those without a token; and not under /api/v1
 	handle       func(p *process, x *Exchange, param string) (Answer, error)
 }
 
@@ -42,6 +41,10 @@ func newEndpoints() []endpoint {
 		{method: "GET", path: "/tasks/{}", handle: (*process).getTask},
 		{method: "GET", path: "/worker/task", handle: (*process).getActiveTask},
 		{method: "GET", path: "/worker/state", handle: (*process).getState},
+		{method: "PUT", path: "/worker/state", handle: (*process).setState},
+		{method: "GET", path: "/python_environment", handle: (*process).getPythonEnvironment},
+		{method: "GET", path: "/config/oidc", open: true, handle: (*process).getOIDC},
+		{method: "GET", path: "/logout", handle: (*process).logOut},
 	}
 }
 
@@ -89,6 +92,9 @@ func (p *process) route(x *Exchange) (Answer, error) {
 		e := &endpoints[i]
 		param, ok := e.match(path)
 		if ok && e.method == x.Method {
+			if !e.open && !p.server.knows(x) {
+				return unauthenticated(), nil
+			}
 			return e.handle(p, x, param)
 		}
 		if ok && other == nil {
@@ -101,14 +107,17 @@ func (p *process) route(x *Exchange) (Answer, error) {
 		return a, nil
 	}
 	if path == "/" {
-		return redirect("/docs"), nil
+		if !p.server.knows(x) {
+			return unauthenticated(), nil
+		}
+		return redirect(307, "/docs"), nil
 	}
 	if bare, ok := strings.CutSuffix(path, "/"); ok {
 		for _, e := range endpoints {
 			if _, ok := e.match(bare); ok {
 				to := *x.URL
 				to.Path = bare
-				return redirect(absolute(x, &to)), nil
+				return redirect(307, absolute(x, &to)), nil
 			}
 		}
 	}
@@ -120,8 +129,8 @@ func absolute(x *Exchange, u *url.URL) string {
 	return to.String()
 }
 
-func redirect(to string) Answer {
-	return Answer{Status: 307, Header: http.Header{"Location": {to}}}
+func redirect(status int, to string) Answer {
+	return Answer{Status: status, Header: http.Header{"Location": {to}}}
 }
 
 func jsonAnswer(status int, body []byte) Answer {
@@ -165,18 +174,18 @@ func (p *process) deleteEnvironment(*Exchange, string) (Answer, error) {
 }
 
 // threaded makes a call into the worker's process from a thread.
-func (p *process) threaded(f func(*worker) error) error {
+func (p *process) threaded(what need, f func(*worker) error) error {
 	if err := p.inThread(); err != nil {
 		return err
 	}
-	return p.call(f)
+	return p.call(what, f)
 }
 
 func (p *process) getPlans(*Exchange, string) (Answer, error) {
 	var v struct {
 		Plans []blueapi.Plan `json:"plans"`
 	}
-	err := p.threaded(func(*worker) error {
+	err := p.threaded(theContext, func(*worker) error {
 		for i := range p.server.plans {
 			v.Plans = append(v.Plans, p.server.plans[i].wire())
 		}
@@ -190,7 +199,7 @@ func (p *process) getPlans(*Exchange, string) (Answer, error) {
 
 func (p *process) getPlan(_ *Exchange, name string) (Answer, error) {
 	var plan *Plan
-	if err := p.threaded(func(*worker) (err error) {
+	if err := p.threaded(theContext, func(*worker) (err error) {
 		plan, err = p.server.plan(name)
 		return err
 	}); err != nil {
@@ -203,7 +212,7 @@ func (p *process) getDevices(*Exchange, string) (Answer, error) {
 	var v struct {
 		Devices []blueapi.Device `json:"devices"`
 	}
-	if err := p.threaded(func(*worker) error { return nil }); err != nil {
+	if err := p.threaded(theContext, func(*worker) error { return nil }); err != nil {
 		return Answer{}, err
 	}
 	devices := demoDevices()
@@ -213,7 +222,7 @@ func (p *process) getDevices(*Exchange, string) (Answer, error) {
 
 func (p *process) getDevice(_ *Exchange, name string) (Answer, error) {
 	d, known := demoDevices()[name]
-	if err := p.threaded(func(*worker) error {
+	if err := p.threaded(theContext, func(*worker) error {
 		if !known {
 			return errNotFound
 		}
@@ -225,7 +234,7 @@ func (p *process) getDevice(_ *Exchange, name string) (Answer, error) {
 }
 
 func (p *process) submitTask(x *Exchange, _ string) (Answer, error) {
-	body, bad := readBody(x, taskRequest())
+	body, bad := readBody(x, 2, taskRequest())
 	if bad != nil {
 		return *bad, nil
 	}
@@ -237,7 +246,7 @@ func (p *process) submitTask(x *Exchange, _ string) (Answer, error) {
 	session, _ := body.field("instrument_session")
 	var id string
 	var wrong []invalid
-	err := p.threaded(func(w *worker) error {
+	err := p.threaded(theWorker, func(w *worker) error {
 		plan, err := p.server.plan(name.text)
 		if err != nil {
 			return err
@@ -246,7 +255,7 @@ func (p *process) submitTask(x *Exchange, _ string) (Answer, error) {
 		if wrong = bad; wrong != nil {
 			return nil
 		}
-		id = w.submit(plan, args, blueapi.TaskRequest{Params: params.raw(), InstrumentSession: session.text})
+		id = w.submit(plan, args, blueapi.TaskRequest{Params: params.raw(), InstrumentSession: session.text}, p.server.user())
 		return nil
 	})
 	if err != nil {
@@ -268,7 +277,7 @@ func (p *process) submitTask(x *Exchange, _ string) (Answer, error) {
 // server asks for permission. Everybody waits for it.
 func (p *process) lookUp(id string) error {
 	return p.inLoop(func() error {
-		return p.call(func(w *worker) error {
+		return p.call(theWorker, func(w *worker) error {
 			_, err := w.task(id)
 			return err
 		})
@@ -280,7 +289,7 @@ func (p *process) getTask(_ *Exchange, id string) (Answer, error) {
 		return Answer{}, err
 	}
 	var t record
-	if err := p.threaded(func(w *worker) (err error) {
+	if err := p.threaded(theWorker, func(w *worker) (err error) {
 		t, err = w.task(id)
 		return err
 	}); err != nil {
@@ -293,30 +302,23 @@ func (p *process) deleteTask(_ *Exchange, id string) (Answer, error) {
 	if err := p.lookUp(id); err != nil {
 		return Answer{}, err
 	}
-	if err := p.threaded(func(w *worker) error { return w.clear(id) }); err != nil {
+	if err := p.threaded(theWorker, func(w *worker) error { return w.clear(id) }); err != nil {
 		return Answer{}, err
 	}
 	return ok(taskID{&id})
 }
 
 func (p *process) getTasks(x *Exchange, _ string) (Answer, error) {
-	status := blueapi.TaskStatus("")
-	if all := x.URL.Query()["task_status"]; len(all) > 0 {
-		status = blueapi.TaskStatus(all[len(all)-1])
-		known := []blueapi.TaskStatus{blueapi.TaskPending, blueapi.TaskComplete, blueapi.TaskError, blueapi.TaskRunning}
-		if !slices.Contains(known, status) {
-			const expected = "'PENDING', 'COMPLETE', 'ERROR' or 'RUNNING'"
-			return unprocessable([]value{invalid{
-				loc: []any{"query", "task_status"}, msg: "Input should be " + expected, kind: "enum", input: str(string(status)),
-				ctx: value{kind: object, members: []member{{"expected", str(expected)}}},
-			}.fastAPI()}), nil
-		}
+	word, bad := choice(x, "task_status", "PENDING", "COMPLETE", "ERROR", "RUNNING")
+	if bad != nil {
+		return *bad, nil
 	}
+	status := blueapi.TaskStatus(word)
 	var v struct {
 		Tasks []record `json:"tasks"`
 	}
 	if err := p.inLoop(func() error {
-		return p.call(func(w *worker) error {
+		return p.call(theWorker, func(w *worker) error {
 			v.Tasks = w.list(status)
 			return nil
 		})
@@ -328,7 +330,7 @@ func (p *process) getTasks(x *Exchange, _ string) (Answer, error) {
 
 func (p *process) getActiveTask(*Exchange, string) (Answer, error) {
 	var v taskID
-	if err := p.threaded(func(w *worker) error {
+	if err := p.threaded(theWorker, func(w *worker) error {
 		if id, _ := w.active(); id != "" {
 			v.ID = &id
 		}
@@ -343,7 +345,7 @@ func (p *process) getActiveTask(*Exchange, string) (Answer, error) {
 // whether the worker is active, and the order to begin. Between them others get
 // their turn.
 func (p *process) startTask(x *Exchange, _ string) (Answer, error) {
-	body, bad := readBody(x, workerTask())
+	body, bad := readBody(x, 2, workerTask())
 	if bad != nil {
 		return *bad, nil
 	}
@@ -355,7 +357,7 @@ func (p *process) startTask(x *Exchange, _ string) (Answer, error) {
 		return Answer{}, err
 	}
 	var ended bool
-	if err := p.threaded(func(w *worker) error {
+	if err := p.threaded(theWorker, func(w *worker) error {
 		_, ended = w.active()
 		return nil
 	}); err != nil {
@@ -364,18 +366,18 @@ func (p *process) startTask(x *Exchange, _ string) (Answer, error) {
 	if !ended {
 		return detail(409, "Worker already active"), nil
 	}
-	if err := p.call(func(w *worker) error { return w.begin(id.text) }); err != nil {
+	if err := p.call(theWorker, func(w *worker) error { return w.begin(id.text) }); err != nil {
 		return Answer{}, err
 	}
 	return ok(taskID{&id.text})
 }
 
 func (p *process) getState(*Exchange, string) (Answer, error) {
-	var s blueapi.WorkerState
-	if err := p.threaded(func(w *worker) error {
-		s = w.workerState()
-		return nil
-	}); err != nil {
+	if err := p.inThread(); err != nil {
+		return Answer{}, err
+	}
+	s, err := p.workerState()
+	if err != nil {
 		return Answer{}, err
 	}
 	return ok(s)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"mime"
+	"slices"
 	"strings"
 )
 
@@ -83,6 +84,50 @@ func isObject(v value) []invalid {
 	return []invalid{{msg: "Input should be a valid dictionary", kind: "dict_type"}}
 }
 
+func isBool(v value) []invalid {
+	if _, bad := (&Param{Type: Bool}).accept(v); bad != nil {
+		return []invalid{*bad}
+	}
+	return nil
+}
+
+// isTrue tells of a value that isBool accepts, and of none.
+func isTrue(v value) bool {
+	b, _ := (&Param{Type: Bool}).accept(v)
+	return b == true
+}
+
+func isState(v value) []invalid {
+	return isOneOf(v, "IDLE", "RUNNING", "PAUSING", "PAUSED", "HALTING", "STOPPING", "ABORTING", "SUSPENDING", "PANICKED", "UNKNOWN")
+}
+
+func isOneOf(v value, words ...string) []invalid {
+	if v.kind == text && slices.Contains(words, v.text) {
+		return nil
+	}
+	last := len(words) - 1
+	expected := "'" + strings.Join(words[:last], "', '") + "' or '" + words[last] + "'"
+	return []invalid{{
+		msg: "Input should be " + expected, kind: "enum",
+		ctx: value{kind: object, members: []member{{"expected", str(expected)}}},
+	}}
+}
+
+// choice is what a request's query says for a name; empty if nothing.
+func choice(x *Exchange, name string, words ...string) (string, *Answer) {
+	all := x.URL.Query()[name]
+	if len(all) == 0 {
+		return "", nil
+	}
+	v := str(all[len(all)-1])
+	for _, bad := range isOneOf(v, words...) {
+		bad.loc, bad.input = []any{"query", name}, v
+		a := unprocessable([]value{bad.fastAPI()})
+		return "", &a
+	}
+	return v.text, nil
+}
+
 // taskRequest is the body of POST /tasks, in the order of the server's model.
 func taskRequest() []field {
 	return []field{
@@ -95,16 +140,16 @@ func taskRequest() []field {
 // workerTask is the body of PUT /worker/task.
 func workerTask() []field { return []field{{name: "task_id", check: isTextOrNull}} }
 
-// readBody reads the body of a request. What is wrong with it the server says
-// twice, for it looks at the body twice.
-func readBody(x *Exchange, fields []field) (value, *Answer) {
+// readBody reads the body of a request. What is wrong with its fields the server
+// says as often as it looks at it: for tasks twice.
+func readBody(x *Exchange, times int, fields []field) (value, *Answer) {
 	fail := func(all []value) (value, *Answer) {
 		a := unprocessable(all)
 		return value{}, &a
 	}
-	twice := func(wrong ...invalid) (value, *Answer) {
+	each := func(wrong ...invalid) (value, *Answer) {
 		var all []value
-		for range 2 {
+		for range times {
 			for _, w := range wrong {
 				w.loc = append([]any{"body"}, w.loc...)
 				all = append(all, w.fastAPI())
@@ -113,7 +158,7 @@ func readBody(x *Exchange, fields []field) (value, *Answer) {
 		return fail(all)
 	}
 	if len(x.Body) == 0 {
-		return twice(invalid{msg: "Field required", kind: "missing"})
+		return each(invalid{msg: "Field required", kind: "missing"})
 	}
 	body := str(string(x.Body))
 	if kind, _, _ := mime.ParseMediaType(x.Header.Get("Content-Type")); kind == "application/json" ||
@@ -128,10 +173,10 @@ func readBody(x *Exchange, fields []field) (value, *Answer) {
 		body = v
 	}
 	if body.kind != object {
-		return twice(invalid{msg: "Input should be a valid dictionary or object to extract fields from", kind: "model_attributes_type", input: body})
+		return each(invalid{msg: "Input should be a valid dictionary or object to extract fields from", kind: "model_attributes_type", input: body})
 	}
 	if wrong := checkFields(body, fields); wrong != nil {
-		return twice(wrong...)
+		return each(wrong...)
 	}
 	return body, nil
 }

@@ -19,10 +19,11 @@ type Plan struct {
 	// Prelude is what happens between the request and the start of the run
 	// engine. The request waits for it, but not longer than 5 s.
 	Prelude func(context.Context, Args) error
-	// Run is the plan. Its context ends when the server is killed or closed, and
-	// Close waits for it; nothing else stops it. What it returns must be what json.Marshal takes, or the server
-	// will say that it cannot be serialised. An error fails the plan; of which
-	// type it is to a client, *PlanError says.
+	// Run is the plan. Its context ends when the plan is aborted or stopped, or the
+	// server is killed or closed, and Close waits for it. A pause takes effect in
+	// its Sleep and Checkpoint and nowhere else. What it returns must be what
+	// json.Marshal takes, or the server will say that it cannot be serialised. An
+	// error fails the plan; of which type it is to a client, *PlanError says.
 	Run func(context.Context, Args) (any, error)
 
 	schema json.RawMessage // if Params cannot describe it

@@ -37,34 +37,20 @@ type process struct {
 	sub    *subprocess
 }
 
-// A subprocess holds the worker. It ends, and a new one starts, with each
-// reload.
-type subprocess struct {
-	calls turns
-	// worker is nil once it was torn down; a call that arrives after that makes
-	// a new one, as on the real server, and then the process never ends.
-	worker  *worker
-	closed  bool // takes no more calls
-	revived bool
-	queued  int // calls that were made and have not been answered
-	drained chan struct{}
-}
-
 var (
 	errNotFound = errors.New("not found")
 	errInternal = errors.New("internal server error")
 )
 
-func (s *Server) newProcess() *process {
+func (s *Server) newProcess(broken string) *process {
 	p := &process{server: s}
 	p.ctx, p.kill = context.WithCancel(context.Background())
+	p.sub = p.newSubprocess(broken)
 	p.env = blueapi.Environment{ID: newID(), Initialized: true}
-	p.sub = p.newSubprocess()
+	if err := p.sub.setUp(); err != nil {
+		p.setEnvironment(p.env.ID, false, err.Error())
+	}
 	return p
-}
-
-func (p *process) newSubprocess() *subprocess {
-	return &subprocess{worker: p.newWorker(), drained: make(chan struct{})}
 }
 
 // newID makes a random UUID.
@@ -167,48 +153,6 @@ func (p *process) inThread() error {
 	return p.awake()
 }
 
-// call runs f in the worker's process and waits for it.
-func (p *process) call(f func(*worker) error) error {
-	p.mu.Lock()
-	sub := p.sub
-	if sub.closed {
-		p.mu.Unlock()
-		return errInternal // ValueError: Pool not running
-	}
-	sub.queued++
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if sub.queued--; sub.closed && sub.queued == 0 {
-			close(sub.drained)
-		}
-	}()
-	err := p.callIn(sub, f)
-	if awake := p.awake(); awake != nil {
-		return awake
-	}
-	return err
-}
-
-func (p *process) callIn(sub *subprocess, f func(*worker) error) error {
-	if err := sub.calls.take(p.ctx); err != nil {
-		return err
-	}
-	defer sub.calls.give()
-	if err := p.pause(callTime); err != nil {
-		return err
-	}
-	p.mu.Lock()
-	if sub.worker == nil {
-		sub.worker = p.newWorker()
-		sub.revived = true
-	}
-	w := sub.worker
-	p.mu.Unlock()
-	return f(w)
-}
-
 func (p *process) environment() blueapi.Environment {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -222,73 +166,4 @@ func (p *process) setEnvironment(id string, initialized bool, message string) {
 	if message != "" {
 		p.env.ErrorMessage = &message
 	}
-}
-
-// defaultReloadTime and its third are what 1.21.1 took with its demo devices.
-const defaultReloadTime = 6 * time.Second
-
-// reload stops the worker's process and starts another. Until the old worker
-// has stopped, the environment is said to be initialized, with its old id; and
-// if somebody else calls meanwhile, that never changes, until the next reload.
-func (p *process) reload() error {
-	p.mu.Lock()
-	sub, old := p.sub, p.env.ID
-	closed := sub.closed
-	p.mu.Unlock()
-	total := p.server.ReloadTime
-	if total <= 0 {
-		total = defaultReloadTime
-	}
-	stopping := total / 3
-	switch {
-	case closed:
-		p.setEnvironment(old, false, "ValueError: Pool not running")
-	default:
-		err := p.callIn(sub, func(w *worker) error {
-			if err := p.pause(stopping); err != nil {
-				return err
-			}
-			if err := w.stop(); err != nil {
-				return err
-			}
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			sub.worker, sub.revived = nil, false
-			if !sub.closed && sub.queued == 0 {
-				close(sub.drained)
-			}
-			sub.closed = true
-			return nil
-		})
-		if err != nil {
-			p.setEnvironment(old, false, err.Error())
-			break
-		}
-		select {
-		case <-sub.drained:
-		case <-p.ctx.Done():
-			return p.ctx.Err()
-		}
-		if p.isRevived(sub) {
-			return nil // its process never ends, and we wait for that
-		}
-		p.setEnvironment(old, false, "")
-	}
-	id := newID()
-	next := p.newSubprocess()
-	p.mu.Lock()
-	p.sub = next
-	p.mu.Unlock()
-	// Calls that arrive now wait behind the loading of plans and devices.
-	err := p.callIn(next, func(*worker) error { return p.pause(total - stopping) })
-	if err == nil {
-		p.setEnvironment(id, true, "")
-	}
-	return err
-}
-
-func (p *process) isRevived(sub *subprocess) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return sub.revived
 }

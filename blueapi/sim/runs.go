@@ -16,8 +16,10 @@ type Run struct {
 	Began time.Time
 	// Ended is zero while the plan runs.
 	Ended time.Time
-	// Killed says that the server was killed before the plan ended.
+	// Killed says that the server, or its worker's process, ended before the plan.
 	Killed bool
+	// Aborted says that the plan was aborted or stopped.
+	Aborted bool
 }
 
 type runs struct {
@@ -26,15 +28,15 @@ type runs struct {
 }
 
 // begin notes that a run begins, and returns how to note that it has ended.
-func (r *runs) begin(t *task) (ended func(killed bool)) {
+func (r *runs) begin(t *task) (ended func(killed, aborted bool)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := len(r.log)
 	r.log = append(r.log, Run{TaskID: t.id, Plan: t.plan.Name, Params: t.request.Params, Began: time.Now()})
-	return func(killed bool) {
+	return func(killed, aborted bool) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.log[i].Ended, r.log[i].Killed = time.Now(), killed
+		r.log[i].Ended, r.log[i].Killed, r.log[i].Aborted = time.Now(), killed, aborted && !killed
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +28,8 @@ const closeTime = time.Millisecond
 // checks of its callers do, and they are made earlier.
 type worker struct {
 	p       *process
-	channel chan *task // nil is the order to stop
+	ctx     context.Context // ends when its process does
+	channel chan *task      // nil is the order to stop
 	stopped chan struct{}
 
 	mu       sync.Mutex
@@ -35,6 +37,7 @@ type worker struct {
 	complete tasks
 	current  *task // the last one taken; stays when it has ended
 	state    blueapi.WorkerState
+	engine   *engine                 // of the current task, or nil
 	begins   map[chan struct{}]*task // who waits for an event of which task
 }
 
@@ -98,9 +101,10 @@ func (ts *tasks) take(id string) *task {
 	return t
 }
 
-func (p *process) newWorker() *worker {
+func (p *process) newWorker(ctx context.Context) *worker {
 	w := &worker{
 		p:       p,
+		ctx:     ctx,
 		channel: make(chan *task, 1),
 		stopped: make(chan struct{}),
 		state:   blueapi.StateIdle,
@@ -120,7 +124,7 @@ func (w *worker) run() {
 				return
 			}
 			w.cycle(t)
-		case <-w.p.ctx.Done():
+		case <-w.ctx.Done():
 			return
 		}
 	}
@@ -136,7 +140,7 @@ func (w *worker) cycle(t *task) {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.p.ctx.Err() != nil {
+	if w.ctx.Err() != nil {
 		return
 	}
 	t.outcome = outcome
@@ -154,35 +158,35 @@ func (w *worker) cycle(t *task) {
 	w.publish()
 }
 
-// execute makes the plan, which may take long, and then has the run engine run it.
+// execute makes the plan, which may take long, and then has the run engine run it,
+// until it is over or paused.
 func (w *worker) execute(t *task) any {
 	if t.plan.Prelude != nil {
-		if err := t.plan.Prelude(w.p.ctx, t.args); err != nil {
+		if err := t.plan.Prelude(w.ctx, t.args); err != nil {
 			return failed(err)
 		}
 	}
-	if w.p.ctx.Err() != nil {
-		return failed(w.p.ctx.Err())
+	if w.ctx.Err() != nil {
+		return failed(w.ctx.Err())
 	}
-	ended := w.p.server.runs.begin(t)
-	w.setState(blueapi.StateRunning)
-	var result any
-	var err error
-	if t.plan.Run != nil {
-		result, err = t.plan.Run(w.p.ctx, t.args)
+	if s := w.workerState(); s != blueapi.StateIdle { // the plan before it is paused
+		return failed(&PlanError{"RuntimeError", "The RunEngine is in a " + strings.ToLower(string(s)) + " state"})
 	}
-	ended(w.p.ctx.Err() != nil)
-	w.setState(blueapi.StateIdle)
-	_ = w.p.pause(closeTime)
-	if err != nil {
+	e := w.newEngine(t)
+	<-e.back
+	_ = sleep(w.ctx, closeTime)
+	result, err := e.outcome()
+	switch {
+	case w.p.server.NoBroker:
+		return unpublished(t)
+	case err != nil:
 		return failed(err)
 	}
 	return succeeded(result)
 }
 
+// setState is called with the worker locked.
 func (w *worker) setState(s blueapi.WorkerState) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.state = s
 	w.publish()
 }
@@ -222,7 +226,7 @@ func (w *worker) begin(id string) error {
 	default:
 		return errInternal
 	}
-	ctx, cancel := context.WithTimeout(w.p.ctx, startLimit)
+	ctx, cancel := context.WithTimeout(w.ctx, startLimit)
 	defer cancel()
 	select {
 	case <-begun:
@@ -238,22 +242,23 @@ func (w *worker) stop() error {
 	defer limit.Stop()
 	select {
 	case w.channel <- nil:
-	case <-w.p.ctx.Done():
-		return w.p.ctx.Err()
+	case <-w.ctx.Done():
+		return w.ctx.Err()
 	}
 	select {
 	case <-w.stopped:
-		return w.p.ctx.Err()
+		return w.ctx.Err()
 	case <-limit.C:
 		return errors.New("TimeoutError: Worker did not stop within 30.0 seconds")
-	case <-w.p.ctx.Done():
-		return w.p.ctx.Err()
+	case <-w.ctx.Done():
+		return w.ctx.Err()
 	}
 }
 
-func (w *worker) submit(plan *Plan, args Args, request blueapi.TaskRequest) string {
+func (w *worker) submit(plan *Plan, args Args, request blueapi.TaskRequest, user json.RawMessage) string {
 	id := newID()
-	metadata := append([]byte(`{"user":null,"instrument_session":`), appendString(nil, request.InstrumentSession)...)
+	metadata := append(append([]byte(`{"user":`), user...), `,"instrument_session":`...)
+	metadata = append(metadata, appendString(nil, request.InstrumentSession)...)
 	metadata = append(append(metadata, `,"blueapi_task_id":`...), appendString(nil, id)...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -333,6 +338,14 @@ func (t *task) record() record {
 	return record{Outcome: t.outcome, Task: blueapi.Task{
 		ID: t.id, Request: t.request, IsComplete: t.complete, IsPending: t.pending, Errors: append([]string{}, t.errors...),
 	}}
+}
+
+// unpublished is the outcome of every plan on a server without its broker: the
+// end of the text is that of the first plan, those of later ones are longer.
+func unpublished(t *task) *failure {
+	return &failure{"error", "ExceptionGroup", "Error(s) publishing event: state=<WorkerState.IDLE: 'IDLE'> " +
+		"task_status=TaskStatus(task_id='" + t.id + "', result=None, task_complete=False, task_failed=False) " +
+		"errors=[] warnings=[] (2 sub-exceptions)"}
 }
 
 func succeeded(result any) *success {

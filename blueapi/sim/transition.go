@@ -1,0 +1,164 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/adamant-go/adamant/blueapi"
+)
+
+// errTransition is bluesky's word for a command that does not suit its state.
+type errTransition struct{ text string }
+
+func (e *errTransition) Error() string { return e.text }
+
+// pause asks the plan to pause, now or at its next checkpoint.
+func (w *worker) pause(deferred bool) error {
+	return w.command(func(e *engine) (<-chan struct{}, error) {
+		switch {
+		case w.state != blueapi.StateRunning:
+			return nil, errInternal
+		case deferred:
+			e.deferred = true
+		default:
+			e.pause()
+		}
+		return nil, nil
+	})
+}
+
+// resume lets a paused plan go on, and waits for its end.
+func (w *worker) resume() error {
+	return w.command(func(e *engine) (<-chan struct{}, error) {
+		if w.state != blueapi.StatePaused {
+			return nil, errInternal
+		}
+		e.interrupted = false
+		return e.goOn(), nil
+	})
+}
+
+// cancel aborts or stops the plan. It waits for the end of one that was paused,
+// but not of one that runs.
+func (w *worker) cancel(state blueapi.WorkerState) error {
+	return w.command(func(e *engine) (back <-chan struct{}, err error) {
+		if w.state == blueapi.StateIdle {
+			return nil, &errTransition{"RunEngine is already idle."}
+		}
+		e.interrupted, e.aborted = true, true
+		e.cancel()
+		if w.state == blueapi.StatePaused {
+			back = e.goOn()
+		}
+		w.setState(state)
+		return back, nil
+	})
+}
+
+// command gives the engine an order as soon as the plan does not block it, and
+// waits if the order says for what.
+func (w *worker) command(order func(*engine) (<-chan struct{}, error)) error {
+	w.mu.Lock()
+	e := w.engine
+	w.mu.Unlock()
+	if e == nil {
+		return &errTransition{"Attempted to cancel while no active Task"}
+	}
+	if err := e.loop.take(w.ctx); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	back, err := order(e)
+	w.mu.Unlock()
+	e.loop.give()
+	if err != nil || back == nil {
+		return err
+	}
+	select {
+	case <-back:
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.err != nil || e.interrupted && !e.aborted {
+		return errInternal
+	}
+	return nil
+}
+
+// transition is the body of PUT /worker/state.
+func transition() []field {
+	return []field{
+		{name: "new_state", check: isState},
+		{name: "defer", check: isBool, optional: true},
+		{name: "reason", check: isTextOrNull, optional: true},
+	}
+}
+
+// setState holds the event loop all the while, as the real one does: until a
+// resumed plan has ended, nothing else is answered.
+func (p *process) setState(x *Exchange, _ string) (Answer, error) {
+	body, bad := readBody(x, 1, transition())
+	if bad != nil {
+		return *bad, nil
+	}
+	wanted, _ := body.field("new_state")
+	to := blueapi.WorkerState(wanted.text)
+	deferred, _ := body.field("defer")
+	var a Answer
+	err := p.inLoop(func() error {
+		from, err := p.workerState()
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(transitions(from), to) {
+			a = detail(400, fmt.Sprintf("Cannot transition from %s to %s", from, to))
+			return nil
+		}
+		// It asks for the task too, to know whose it is.
+		if err := p.call(theWorker, func(*worker) error { return nil }); err != nil {
+			return err
+		}
+		err = p.call(theWorker, func(w *worker) error {
+			switch to {
+			case blueapi.StatePaused:
+				return w.pause(isTrue(deferred))
+			case blueapi.StateRunning:
+				return w.resume()
+			default:
+				return w.cancel(to)
+			}
+		})
+		if e, ok := errors.AsType[*errTransition](err); ok {
+			a = detail(400, fmt.Sprintf("Error while transitioning from %s to %s - %s", from, to, e.text))
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		now, err := p.workerState()
+		a = jsonAnswer(202, marshal(now))
+		return err
+	})
+	return a, err
+}
+
+func (p *process) workerState() (s blueapi.WorkerState, err error) {
+	err = p.call(theWorker, func(w *worker) error {
+		s = w.workerState()
+		return nil
+	})
+	return s, err
+}
+
+func transitions(from blueapi.WorkerState) []blueapi.WorkerState {
+	switch from {
+	case blueapi.StateRunning:
+		return []blueapi.WorkerState{blueapi.StatePaused, blueapi.StateAborting, blueapi.StateStopping}
+	case blueapi.StatePaused:
+		return []blueapi.WorkerState{blueapi.StateRunning, blueapi.StateAborting, blueapi.StateStopping}
+	}
+	return nil
+}
