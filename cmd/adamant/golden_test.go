@@ -40,6 +40,8 @@ const (
 var knownDifferences = map[string]string{
 	"help": ownText, "help-controller": ownText, "help-controller-plans": ownText,
 	"help-controller-devices": ownText, "help-controller-run": ownText, "help-controller-state": ownText,
+	"help-controller-pause": ownText, "help-controller-resume": ownText, "help-controller-abort": ownText,
+	"help-controller-stop": ownText, "help-controller-env": ownText, "help-controller-get-python-env": ownText,
 	"version": ownText,
 
 	"run-count": noEvents, "run-many-events": noEvents,

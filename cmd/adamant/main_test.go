@@ -24,6 +24,7 @@ func TestScript(t *testing.T) {
 		"busy":    {state: "worker-state-running", start: "start-other-busy"},
 		"aborted": {end: "task-aborted"},
 		"denied":  {deny: true},
+		"broken":  {broken: true},
 	}
 	type serverKey struct{}
 	testscript.Run(t, testscript.Params{

@@ -21,11 +21,13 @@ type replay struct {
 	recorded []exchange
 	started  chan struct{} // closed at the first look at a task that runs
 
-	mu    sync.Mutex
-	scene scene
-	tasks map[string]blueapiTask
-	task  string // that the worker has
-	once  sync.Once
+	mu      sync.Mutex
+	scene   scene
+	tasks   map[string]blueapiTask
+	task    string // that the worker has
+	reloads int
+	looks   int // at the environment since the latest reload
+	once    sync.Once
 }
 
 // scene is what the server is like.
@@ -34,7 +36,12 @@ type scene struct {
 	start string // the recording of PUT /worker/task
 	end   string // the recording of a task that has ended; by default by plan
 	deny  bool   // no request is allowed
+	// broken is set if the environment is: its text 500 answers all that needs it.
+	broken bool
 }
+
+// current is the task that the worker has in a scene in which it runs or is paused.
+const current = "00000000-0000-4000-8000-00000000c0de"
 
 type blueapiTask struct{ Name, Params string }
 
@@ -57,7 +64,8 @@ func newReplay(t testing.TB, s scene) *replay {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("recordings: %d, %v", len(files), err)
 	}
-	r := &replay{scene: s, tasks: map[string]blueapiTask{}, started: make(chan struct{})}
+	r := &replay{tasks: map[string]blueapiTask{}, started: make(chan struct{})}
+	r.enter(s)
 	for _, file := range files {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -79,6 +87,10 @@ func (r *replay) enter(s scene) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.scene = s
+	if s.state != "" && s.end == "" {
+		r.task = current
+		r.tasks[current] = blueapiTask{"nap", `{"seconds": 60}`}
+	}
 }
 
 func (r *replay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -89,6 +101,10 @@ func (r *replay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	switch what := req.Method + " " + path; {
 	case r.scene.deny:
 		r.answer(w, "no-token", nil)
+	case r.scene.broken && what == "GET /environment":
+		r.answer(w, "broken-environment", nil)
+	case r.scene.broken && what != "DELETE /environment":
+		r.answer(w, "broken-worker-state", nil)
 	case what == "POST /tasks":
 		r.submit(w, body)
 	case what == "PUT /worker/task":
@@ -99,9 +115,27 @@ func (r *replay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		})
 	case what == "GET /worker/state":
 		r.answer(w, or(r.scene.state, "worker-state-idle"), nil)
+	case what == "PUT /worker/state":
+		r.change(w, body)
+	case what == "DELETE /environment":
+		r.reloads, r.looks = r.reloads+1, 0
+		if r.scene.broken {
+			r.scene.broken, r.looks = false, 1 // there is no worker to be stopped
+		}
+		r.answer(w, "environment-delete", r.environmentID)
+	case what == "GET /environment" && r.reloads > 0:
+		r.looks++
+		name := "environment-delete" // as it says while it is being stopped
+		if r.looks > 1 {
+			name = "environment-reloaded"
+		}
+		r.answer(w, name, r.environmentID)
 	case strings.HasPrefix(path, "/tasks/"):
 		r.showTask(w, req.Method, strings.TrimPrefix(path, "/tasks/"))
 	default:
+		if req.URL.RawQuery != "" {
+			path += "?" + strings.TrimSuffix(req.URL.RawQuery, "&source=pypi") // where all that is named came from
+		}
 		for _, e := range r.recorded {
 			if e.Request.Method == req.Method && e.Request.Path == path {
 				r.answer(w, e.name, nil)
@@ -155,6 +189,37 @@ func (r *replay) start(w http.ResponseWriter, body []byte) {
 		}
 		return s
 	})
+}
+
+// environmentID makes every other reload go back to the environment that was first.
+func (r *replay) environmentID(s string) string {
+	const first, second = "d8e09e84-99a3-4ca8-9f15-feca9c6ca28d", "7333f668-2972-4e74-9f18-5333ac3eb345"
+	if r.reloads%2 == 0 {
+		return strings.NewReplacer(first, second, second, first).Replace(s)
+	}
+	return s
+}
+
+// change answers a control command as the worker did in the state it is in, and puts
+// it into the state that was recorded.
+func (r *replay) change(w http.ResponseWriter, body []byte) {
+	var request struct {
+		State string `json:"new_state"`
+		Defer bool
+	}
+	_ = json.Unmarshal(body, &request)
+	name := map[string]string{"PAUSED": "pause", "RUNNING": "resume", "ABORTING": "abort", "STOPPING": "stop"}[request.State]
+	switch {
+	case request.Defer:
+		name += "-deferred"
+	case r.scene.state == "worker-state-paused" && name != "resume":
+		name += "-while-paused"
+	case name == "pause":
+		r.scene.state = "worker-state-paused"
+	default:
+		r.scene.state = ""
+	}
+	r.answer(w, name, nil)
 }
 
 func (r *replay) showTask(w http.ResponseWriter, method, id string) {
