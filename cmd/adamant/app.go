@@ -23,6 +23,8 @@ type app struct {
 	level   level
 	wait    time.Duration // for a server that is away; 0 is as long as usual
 	version bool
+
+	telemetry *telemetry
 }
 
 // level is how much is said on stderr.
@@ -42,7 +44,9 @@ func run(ctx context.Context, argv []string, u *ui) status {
 	root.SetOut(u.out)
 	root.SetErr(u.err)
 	cmd, err := root.ExecuteContextC(ctx)
-	return a.end(cmd, argv[1:], err)
+	s := a.end(cmd, argv[1:], err)
+	a.telemetry.end(s)
+	return s
 }
 
 // begin is called before any command: when its arguments have been read, and
@@ -56,6 +60,7 @@ func (a *app) begin(cmd *cobra.Command) error {
 	}
 	a.ui.voice = voiceOf(cmd)
 	a.ui.quiet = a.level == quiet
+	a.startTelemetry(cmd)
 	return nil
 }
 
@@ -94,7 +99,9 @@ func (a *app) client() (*blueapi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &blueapi.Client{URL: serverURL(c.URL), Wait: a.wait, Trace: a.ui.observer(a.level).calls()}, nil
+	client := &blueapi.Client{URL: serverURL(c.URL), Wait: a.wait, Trace: a.ui.observer(a.level).calls()}
+	a.observe(client)
+	return client, nil
 }
 
 // serverURL takes the API's prefix off a URL. blueapi's own client asks paths

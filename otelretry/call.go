@@ -1,0 +1,148 @@
+package otelretry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/adamant-go/adamant/retry"
+)
+
+// Attributes of our own. Those of HTTP, and error.type, are OpenTelemetry's
+// (semantic conventions, HTTP client spans).
+const (
+	keyOp       = attribute.Key("adamant.op")
+	keyCallID   = attribute.Key("adamant.call.id")
+	keyAttempts = attribute.Key("adamant.call.attempts")
+	keyOutcome  = attribute.Key("adamant.call.outcome")
+	keyReason   = attribute.Key("adamant.call.reason")  // why a call that failed stopped
+	keyWaited   = attribute.Key("adamant.call.wait")    // s
+	keyNumber   = attribute.Key("adamant.attempt")      // from 1
+	keyCopy     = attribute.Key("adamant.attempt.copy") // on copies only
+	keyVerdict  = attribute.Key("adamant.attempt.verdict")
+	keyGateWait = attribute.Key("adamant.wait.gate")  // at the gate, until the destination answers
+	keyDelay    = attribute.Key("adamant.wait.delay") // s; on those that are no wait at the gate
+)
+
+// call is what is kept of a call while it lasts, in its context.
+type call struct {
+	op   string
+	span trace.Span
+
+	mu       sync.Mutex
+	attempts map[int]trace.Span // under way, by number
+	waiting  time.Time          // the beginning of the wait that goes on
+	waited   time.Duration
+}
+
+// callKey finds the call of one telemetry: a context may bear those of several.
+type callKey struct{ *telemetry }
+
+func (t *telemetry) of(ctx context.Context) *call {
+	return ctx.Value(callKey{t}).(*call)
+}
+
+func (t *telemetry) begin(ctx context.Context, i retry.CallInfo) context.Context {
+	c := &call{op: t.name(i.Op), attempts: make(map[int]trace.Span)}
+	ctx, c.span = t.tracer.Start(ctx, c.op, trace.WithAttributes(t.attributes(keyCallID.String(i.CallID))...))
+	return context.WithValue(ctx, callKey{t}, c)
+}
+
+func (t *telemetry) waiting(ctx context.Context, w retry.WaitInfo) {
+	c := t.of(ctx)
+	c.mu.Lock()
+	if c.waiting.IsZero() {
+		c.waiting = time.Now()
+	}
+	c.mu.Unlock()
+	attrs := []attribute.KeyValue{keyGateWait.Bool(w.Delay == 0), keyNumber.Int(w.Number)}
+	if w.Delay > 0 {
+		attrs = append(attrs, keyDelay.Float64(seconds(w.Delay)))
+	}
+	if w.Err != nil {
+		attrs = append(attrs, keyErrorType.String(t.errorType(w.Err)))
+	}
+	c.span.AddEvent("wait", trace.WithAttributes(attrs...))
+	if w.Delay > 0 { // each resend has one backoff, and may have to wait at the gate besides
+		t.log(ctx, slog.LevelInfo, "resend scheduled", w.Op, w.CallID, w.Err,
+			slog.Int("attempt", w.Number), slog.Int("of", w.Of), slog.Duration("wait", w.Delay))
+	}
+}
+
+// ended ends the span of a call, and those of attempts that have not ended: a call
+// ends after its attempts, but no span is to depend on it.
+func (t *telemetry) ended(ctx context.Context, e retry.EndInfo) {
+	c := t.of(ctx)
+	c.endWait()
+	c.mu.Lock()
+	for _, span := range c.attempts {
+		span.End()
+	}
+	clear(c.attempts)
+	waited := c.waited
+	c.mu.Unlock()
+
+	outcome := outcomeOf(e)
+	c.span.SetAttributes(keyAttempts.Int(e.Attempts), keyOutcome.String(outcome), keyWaited.Float64(seconds(waited)))
+	if e.Err != nil {
+		reason := "none"
+		if failed, ok := errors.AsType[*retry.Error](e.Err); ok {
+			reason = failed.Reason.String()
+		}
+		c.span.SetAttributes(keyErrorType.String(t.errorType(e.Err)), keyReason.String(reason))
+		c.span.SetStatus(codes.Error, reason)
+	}
+	c.span.End()
+	t.countCall(ctx, c.op, outcome, e, waited)
+	if e.Attempts < 2 {
+		return
+	}
+	level, message := slog.LevelInfo, "answered after resend"
+	if e.Err != nil {
+		level, message = slog.LevelWarn, "call failed"
+	}
+	t.log(ctx, level, message, e.Op, e.CallID, e.Err,
+		slog.Int("attempts", e.Attempts), slog.Int("of", e.Of), slog.Duration("took", e.Took), slog.Duration("waited", waited))
+}
+
+// endWait adds the wait that goes on, if any, to the time waited.
+func (c *call) endWait() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.waiting.IsZero() {
+		c.waited += time.Since(c.waiting)
+		c.waiting = time.Time{}
+	}
+}
+
+// log writes a record. The operation is as the call has it, whatever it is called
+// in metrics.
+func (t *telemetry) log(ctx context.Context, level slog.Level, message, op, callID string, cause error, attrs ...slog.Attr) {
+	if !t.Log.Enabled(ctx, level) {
+		return
+	}
+	attrs = append([]slog.Attr{slog.String("op", op), slog.String("call", callID)}, attrs...)
+	if cause != nil {
+		attrs = append(attrs, slog.String(string(keyErrorType), t.errorType(cause)), slog.String("cause", cause.Error()))
+	}
+	t.Log.LogAttrs(ctx, level, message, attrs...)
+}
+
+// outcomeOf is one of four kinds. With two attempts or more, one was a resend.
+func outcomeOf(e retry.EndInfo) string {
+	switch {
+	case e.Err == nil && e.Attempts > 1:
+		return "ok_after_resend"
+	case e.Err == nil:
+		return "ok"
+	case e.Attempts > 1:
+		return "failed_after_resend"
+	}
+	return "failed_at_once"
+}
