@@ -78,6 +78,8 @@ func (k *control) stuck(ctx context.Context, err error) error {
 		return k.fail(ControlSilent, err)
 	case denied(err):
 		return k.fail(Denied, err)
+	case k.refusals > 0:
+		return k.fail(Rejected, k.cause)
 	}
 	return k.fail(ControlUnreachable, err)
 }

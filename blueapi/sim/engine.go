@@ -142,7 +142,9 @@ func (e *engine) run(t *task, ended func(killed, aborted bool)) {
 	e.result, e.err, e.over = result, err, true
 	ended(e.w.ctx.Err() != nil, e.aborted)
 	e.w.setState(blueapi.StateIdle)
-	close(e.back)
+	if !isClosed(e.back) { // it is when the server was killed in a pause
+		close(e.back)
+	}
 }
 
 // outcome is what whoever let the plan go on learns when it is back.
