@@ -119,6 +119,7 @@ func commands() []command {
 
 // ended is how a command ended.
 type ended struct {
+	args           []string
 	exit           int // -1: it had to be killed
 	took           time.Duration
 	stdout, stderr string
@@ -128,14 +129,21 @@ func (e ended) String() string {
 	return fmt.Sprintf("exit %d after %.1f s\nstdout: %s\nstderr: %s", e.exit, e.took.Seconds(), e.stdout, e.stderr)
 }
 
-// run runs the command, with a home directory of its own.
+// run runs the command.
 func (c command) run(t *testing.T, s *Server, url string, p plan) ended {
 	t.Helper()
 	args, err := c.args(s, url, p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), c.patient)
+	return execute(t, c.patient, args)
+}
+
+// execute runs a program, with a home directory of its own, and kills it when
+// patience is over.
+func execute(t *testing.T, patience time.Duration, args []string) ended {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	home := t.TempDir()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
@@ -144,8 +152,8 @@ func (c command) run(t *testing.T, s *Server, url string, p plan) ended {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	begin := time.Now()
-	err = cmd.Run()
-	e := ended{cmd.ProcessState.ExitCode(), time.Since(begin), stdout.String(), stderr.String()}
+	err := cmd.Run()
+	e := ended{args, cmd.ProcessState.ExitCode(), time.Since(begin), stdout.String(), stderr.String()}
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) && ctx.Err() == nil {
 		t.Fatal(err)
 	}

@@ -53,29 +53,21 @@ func kinds(t *testing.T) []faultproxy.Kind {
 	})
 }
 
-// cell is one run of one command through one outage.
+// cell is one command through one outage.
 type cell struct {
-	command command
+	command string
 	kind    faultproxy.Kind
 	moment  moment
 }
 
-func (c cell) name() string { return fmt.Sprintf("%s/%v/%s", c.command.name, c.kind, c.moment.name) }
+func (c cell) name() string { return fmt.Sprintf("%s/%v/%s", c.command, c.kind, c.moment.name) }
 
-// cells are those that OUTAGES chooses: "all", or how many, or how many and the
-// seed of the choice (20@7). Every kind and every command gets its share.
-func cells(t *testing.T) []cell {
-	choice, cmds, ks, ms := os.Getenv("OUTAGES"), commands(), kinds(t), moments()
-	var chosen []cell
+// choose picks those that OUTAGES names: "all", or how many, or how many and the
+// seed of the choice (20@7). Every command and every kind gets its share.
+func choose(t *testing.T, cells []cell) []cell {
+	choice := os.Getenv("OUTAGES")
 	if choice == "all" {
-		for _, c := range cmds {
-			for _, k := range ks {
-				for _, m := range ms {
-					chosen = append(chosen, cell{c, k, m})
-				}
-			}
-		}
-		return chosen
+		return cells
 	}
 	if choice == "" {
 		choice = "20"
@@ -90,12 +82,21 @@ func cells(t *testing.T) []cell {
 		t.Fatalf("OUTAGES=%s: %v", choice, err)
 	}
 	rng := rand.New(rand.NewPCG(s, 0)) //nolint:gosec // a choice that can be made again
-	n = min(n, len(cmds)*len(ks)*len(ms))
-	for i := 0; len(chosen) < n; i++ {
-		c := cell{cmds[i%len(cmds)], ks[i/len(cmds)%len(ks)], ms[rng.IntN(len(ms))]}
-		if !slices.ContainsFunc(chosen, func(o cell) bool { return o.name() == c.name() }) {
-			chosen = append(chosen, c)
+	left := slices.Clone(cells)
+	rng.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
+	commands, kinds := make(map[string]int), make(map[faultproxy.Kind]int)
+	var chosen []cell
+	for len(chosen) < n && len(left) > 0 {
+		i := 0
+		for j, c := range left {
+			if commands[c.command]+kinds[c.kind] < commands[left[i].command]+kinds[left[i].kind] {
+				i = j
+			}
 		}
+		commands[left[i].command]++
+		kinds[left[i].kind]++
+		chosen = append(chosen, left[i])
+		left = slices.Delete(left, i, i+1)
 	}
 	return chosen
 }
@@ -105,13 +106,23 @@ func cells(t *testing.T) []cell {
 // than five sends a second meet the outage.
 func TestPromise1OutageTable(t *testing.T) {
 	s := theServer(t)
+	byName := make(map[string]command)
+	var all []cell
+	for _, c := range commands() {
+		byName[c.name] = c
+		for _, k := range kinds(t) {
+			for _, m := range moments() {
+				all = append(all, cell{c.name, k, m})
+			}
+		}
+	}
 	results := make(map[string]string)
-	chosen := cells(t)
+	chosen := choose(t, all)
 	for _, c := range chosen {
 		t.Run(strings.ReplaceAll(c.name(), " ", "-"), func(t *testing.T) {
 			o := c.moment.at
 			o.Kind, o.For = c.kind, length(t)
-			results[c.name()] = try(t, s, c.command, o, func(e ended, ran int) bool { return e.exit == 0 && ran == 1 })
+			results[c.name()] = try(t, s, byName[c.command], o, func(e ended, ran int) bool { return e.exit == 0 && ran == 1 })
 		})
 	}
 	report(os.Stdout, chosen, results)
@@ -201,17 +212,18 @@ func TestPromise3EndlessOutage(t *testing.T) {
 	}
 	results := make(map[string]string)
 	var chosen []cell
-	endless := func(c cell, good func(e ended, ran int) bool) {
+	endless := func(cmd command, k faultproxy.Kind, m moment, good func(e ended, ran int) bool) {
+		c := cell{cmd.name, k, m}
 		chosen = append(chosen, c)
 		t.Run(strings.ReplaceAll(c.name(), " ", "-"), func(t *testing.T) {
 			o := c.moment.at
 			o.Kind, o.For = c.kind, faultproxy.Forever
-			results[c.name()] = try(t, s, c.command, o, good)
+			results[c.name()] = try(t, s, cmd, o, good)
 		})
 	}
 	for _, cmd := range commands() {
 		for _, k := range ks {
-			endless(cell{cmd, k, moment{name: "start"}}, func(e ended, ran int) bool { return e.exit > 0 && ran == 0 })
+			endless(cmd, k, moment{name: "start"}, func(e ended, ran int) bool { return e.exit > 0 && ran == 0 })
 		}
 	}
 	cmds := commands()
@@ -220,7 +232,7 @@ func TestPromise3EndlessOutage(t *testing.T) {
 		for _, m := range moments() {
 			switch m.name {
 			case "before-PUT", "after-PUT", "at-900ms":
-				endless(cell{run, k, m}, func(e ended, ran int) bool { return e.exit > 0 && ran <= 1 && (e.exit != 7 || ran == 0) })
+				endless(run, k, m, func(e ended, ran int) bool { return e.exit > 0 && ran <= 1 && (e.exit != 7 || ran == 0) })
 			}
 		}
 	}
@@ -242,10 +254,8 @@ func try(t *testing.T, s *Server, c command, o faultproxy.Outage, good func(e en
 	p.Arm(o)
 	e := c.run(t, s, p.URL(), plan{"append_line", map[string]any{"path": file, "line": "x", "seconds": 1}})
 	sends, spans := p.Sends(), p.Outages()
-	if len(spans) > 0 && o.For != faultproxy.Forever { // what was held is delivered
-		for end := spans[0].Begin.Add(o.For); time.Now().Before(end); {
-			time.Sleep(time.Until(end))
-		}
+	if o.For != faultproxy.Forever {
+		awaitEnd(spans, o.For)
 	}
 	p.End()
 	s.settle(t)
@@ -255,16 +265,8 @@ func try(t *testing.T, s *Server, c command, o faultproxy.Outage, good func(e en
 	if o.For == faultproxy.Forever {
 		words += fmt.Sprintf(", %d sends: `%s`", len(sends), strings.TrimSpace(e.stderr))
 	}
-	rate := 0
-	switch {
-	case len(spans) == 0:
-		words += ", no such moment"
-	case p.Counted() != nil:
-		words += ", not counted"
-	default:
-		rate = faultproxy.MaxPerSecond(sends, spans[0])
-		words += fmt.Sprintf(", %d/s", rate)
-	}
+	rate, counted := rateOf(p, sends, spans)
+	words += ", " + counted
 	ok := good(e, ran) && rate <= 5
 	if ok {
 		words = strings.Replace(words, "exit 0, 1 line(s)", "ok", 1)
@@ -277,6 +279,26 @@ func try(t *testing.T, s *Server, c command, o faultproxy.Outage, good func(e en
 		t.Log(words)
 	}
 	return words
+}
+
+// awaitEnd waits until what an outage held is delivered.
+func awaitEnd(spans []faultproxy.Span, long time.Duration) {
+	if len(spans) > 0 {
+		time.Sleep(time.Until(spans[0].Begin.Add(long)))
+	}
+}
+
+// rateOf is the most that was sent in any second of the outage, as a number and in
+// words.
+func rateOf(p *faultproxy.Proxy, sends []faultproxy.Send, spans []faultproxy.Span) (int, string) {
+	switch {
+	case len(spans) == 0:
+		return 0, "no such moment"
+	case p.Counted() != nil:
+		return 0, "not counted"
+	}
+	rate := faultproxy.MaxPerSecond(sends, spans[0])
+	return rate, fmt.Sprintf("%d/s", rate)
 }
 
 // describe tells the story of a cell, for who has to find out what went wrong.
@@ -310,7 +332,7 @@ func report(w io.Writer, chosen []cell, results map[string]string) {
 	fmt.Fprintln(w, "\n| command | outage | moment | result |\n|---|---|---|---|")
 	for _, c := range chosen {
 		if r := results[c.name()]; r != "" { // -run may have left it out
-			fmt.Fprintf(w, "| %s | %v | %s | %s |\n", c.command.name, c.kind, c.moment.name, r)
+			fmt.Fprintf(w, "| %s | %v | %s | %s |\n", c.command, c.kind, c.moment.name, r)
 		}
 	}
 	fmt.Fprintln(w)

@@ -77,6 +77,9 @@ func (c *conn) exchange(m *message, at time.Time) bool {
 		c.reset()
 		return false
 	}
+	if trick != nil && trick.hide {
+		answer = page(BadGateway)
+	}
 	switch ok, k := c.pass(); {
 	case !ok:
 		return false

@@ -361,9 +361,18 @@ func TestTricks(t *testing.T) {
 		t.Errorf("the late one was answered %d; the server saw %q", status, s.saw())
 	}
 
+	p.HideAnswer(http.MethodPost, "/task")
+	if got := outcome(c.post(t.Context(), "/task")); got != "502" || len(s.saw()) != 5 {
+		t.Errorf("hidden answer: %s; the server saw %q", got, s.saw())
+	}
+	p.LoseRequest(http.MethodPost, "/task")
+	if got := outcome(c.post(t.Context(), "/task")); got != "reset" || len(s.saw()) != 5 {
+		t.Errorf("lost request: %s; the server saw %q", got, s.saw())
+	}
+
 	var called int
 	p.Before(http.MethodPost, "/task", func() { called = len(s.saw()) })
-	if got := outcome(c.post(t.Context(), "/task")); got != "answered" || called != 4 {
+	if got := outcome(c.post(t.Context(), "/task")); got != "answered" || called != 5 {
 		t.Errorf("%s; called with %d", got, called)
 	}
 	if got := outcome(c.post(t.Context(), "/task")); got != "answered" {

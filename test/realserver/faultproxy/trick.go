@@ -15,6 +15,7 @@ type trick struct {
 	before       func(raw []byte) // it goes to the server
 	keep         bool             // it does not go to the server now; the client is reset
 	lose         bool             // its answer does not come back; the client is reset
+	hide         bool             // an ingress answers 502 instead
 }
 
 func (p *Proxy) play(t *trick) {
@@ -56,6 +57,18 @@ func (p *Proxy) Duplicate(method, path string) <-chan int {
 // client's connection.
 func (p *Proxy) LoseAnswer(method, path string) {
 	p.play(&trick{method: method, path: path, lose: true})
+}
+
+// HideAnswer lets the server process the next such request, and tells the client
+// 502, as an ingress does that lost patience or its connection.
+func (p *Proxy) HideAnswer(method, path string) {
+	p.play(&trick{method: method, path: path, hide: true})
+}
+
+// LoseRequest resets the client's connection at the next such request, which the
+// server never sees.
+func (p *Proxy) LoseRequest(method, path string) {
+	p.play(&trick{method: method, path: path, keep: true})
 }
 
 // DeliverLate resets the client's connection at the next such request, which
