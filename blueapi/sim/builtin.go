@@ -4,15 +4,21 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/adamant-go/adamant/blueapi"
 )
 
 // builtin are the plans that every server has, those by which the real server
 // was tested, in its order.
 func (s *Server) builtin() []Plan {
+	all := slices.Concat(scans(), []Plan{echo()}, s.simple())
+	slices.SortFunc(all[1:], func(a, b Plan) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// simple are those with plain parameters and no devices.
+func (s *Server) simple() []Plan {
 	return []Plan{
 		{
 			Name: "append_line",
@@ -149,25 +155,6 @@ const napStep = 100 * time.Millisecond
 
 func seconds(a Args) time.Duration {
 	return time.Duration(a["seconds"].(float64) * float64(time.Second))
-}
-
-// demoDevices are the devices of blueapi's tutorial. The name by which a part is
-// asked for is not the name that it has.
-func demoDevices() map[string]blueapi.Device {
-	device := func(name string, protocols ...string) blueapi.Device {
-		d := blueapi.Device{Name: name}
-		for _, p := range protocols {
-			d.Protocols = append(d.Protocols, blueapi.Protocol{Name: p, Types: []string{}})
-		}
-		return d
-	}
-	motor := []string{"Checkable", "Flyable", "Movable", "Readable", "Stageable", "Stoppable", "Subscribable", "Configurable", "Device"}
-	return map[string]blueapi.Device{
-		"stage":   device("stage", "Readable", "Stageable", "Configurable", "Device"),
-		"stage.x": device("stage-x", motor...),
-		"stage.y": device("stage-y", motor...),
-		"det":     device("det", "Flyable", "Readable", "Stageable", "WritesExternalAssets", "Configurable", "Triggerable", "Device"),
-	}
 }
 
 // files are what append_line writes to. They outlive the process, as a disk does.

@@ -5,6 +5,7 @@ package sim_test
 import (
 	"net/http"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -19,6 +20,9 @@ func TestRealServerConformance(t *testing.T) {
 	}
 	tr := &http.Transport{IdleConnTimeout: 4 * time.Second}
 	defer tr.CloseIdleConnections()
-	s := suite{client: &http.Client{Transport: tr, CheckRedirect: noRedirect}, url: url, dir: t.TempDir()}
+	s := suite{
+		client: &http.Client{Transport: tr, CheckRedirect: noRedirect}, url: url, dir: t.TempDir(),
+		venv: filepath.Dir(filepath.Dir(os.Getenv("BLUEAPI_PY"))),
+	}
 	s.conform(t)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,7 +14,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/adamant-go/adamant/blueapi/sim"
 )
@@ -25,6 +25,7 @@ type suite struct {
 	client *http.Client
 	url    string
 	dir    string            // takes the place of the recordings' /realserver
+	venv   string            // and of their /venv
 	ids    map[string]string // of the recording, to those of the server
 }
 
@@ -41,197 +42,6 @@ type recording struct {
 	}
 }
 
-// A step is a recording to repeat, or something to do between them.
-type step struct {
-	recording string
-	do        func(*testing.T, *suite)
-}
-
-func replay(names ...string) (steps []step) {
-	for _, n := range names {
-		steps = append(steps, step{recording: n})
-	}
-	return steps
-}
-
-// submit makes a task that a recording names.
-func submit(id, plan, params string) []step {
-	return []step{{do: func(t *testing.T, s *suite) {
-		resp, b := s.send(t, "POST", "/tasks", map[string]string{"Content-Type": "application/json"}, request(plan, s.here(params)))
-		var v struct {
-			ID string `json:"task_id"`
-		}
-		if err := json.Unmarshal(b, &v); err != nil || v.ID == "" {
-			t.Fatalf("submitting %s: %s %s", plan, resp.Status, b)
-		}
-		s.ids[id] = v.ID
-	}}}
-}
-
-// idle waits for the end of the plan.
-func idle() []step {
-	return []step{{do: func(t *testing.T, s *suite) {
-		for range 300 {
-			// Asking for the task also waits for its record to be closed.
-			time.Sleep(100 * time.Millisecond)
-			if _, b := s.send(t, "GET", "/worker/state", nil, ""); string(b) == `"IDLE"` {
-				time.Sleep(100 * time.Millisecond)
-				return
-			}
-		}
-		t.Fatal("the plan does not end")
-	}}}
-}
-
-// run starts a task whose start was not recorded, and waits for its end.
-func run(id string) []step {
-	return append([]step{{do: func(t *testing.T, s *suite) {
-		resp, b := s.send(t, "PUT", "/worker/task", map[string]string{"Content-Type": "application/json"}, s.here(`{"task_id":"`+id+`"}`))
-		if resp.StatusCode != http.StatusOK {
-			t.Fatalf("starting %s: %s %s", id, resp.Status, b)
-		}
-	}}}, idle()...)
-}
-
-// clear deletes all tasks.
-func clear() []step {
-	return []step{{do: func(t *testing.T, s *suite) {
-		var v struct {
-			Tasks []struct {
-				ID string `json:"task_id"`
-			}
-		}
-		_, b := s.send(t, "GET", "/tasks", nil, "")
-		if err := json.Unmarshal(b, &v); err != nil {
-			t.Fatal(err)
-		}
-		for _, task := range v.Tasks {
-			s.send(t, "DELETE", "/tasks/"+task.ID, nil, "")
-		}
-	}}}
-}
-
-// reload makes a new environment, and asks for nothing else meanwhile.
-func reload() []step {
-	return []step{{do: func(t *testing.T, s *suite) {
-		s.send(t, "DELETE", "/environment", nil, "")
-	}}, {do: reloaded}}
-}
-
-func reloaded(t *testing.T, s *suite) {
-	seen := false
-	for range 600 {
-		time.Sleep(100 * time.Millisecond)
-		_, b := s.send(t, "GET", "/environment", nil, "")
-		if strings.Contains(string(b), `"initialized":false`) {
-			seen = true
-		} else if seen {
-			return
-		}
-	}
-	t.Fatal("the environment is not reloaded")
-}
-
-const (
-	napping    = "14813928-5692-4de2-8372-f5b872fa4b65"
-	number     = "3ac17100-2f93-412b-8c6b-067d2e90e36c"
-	slow       = "90e4b28e-1b03-4a15-887f-4e157c6129d9"
-	deleted    = "e6340433-4234-4a12-b51e-432587be18a2"
-	after      = "5222cf0a-42b6-455b-b1d8-bac2354bd3b1"
-	beforeLoad = "7a04d4fc-372f-4e0e-ba05-e4956a89752f"
-)
-
-// results are the tasks of the recordings 090 to 097 but the first.
-var results = []struct{ id, plan, params string }{
-	{"b950ce10-d54f-48a1-afb3-11f21b0a0375", "returns", `{"value":"text"}`},
-	{"6775fd65-ae43-4073-8fd1-38d148fc431a", "returns", `{"value":{"a":[1,null]}}`},
-	{"807856fc-8a3b-45c2-ab5b-c3db22affc60", "returns", `{"value":[1,"b"]}`},
-	{"4478ffec-d949-4c2b-976c-fda8e79b04f0", "returns", `{"value":1.5}`},
-	{"a824d946-6c6c-449e-babe-2d967b6acec8", "returns", `{"value":true}`},
-	{"6503a739-fecb-4bf5-ab5d-ac29a104f29c", "unserialisable", `{}`},
-	{"891605cb-0cd9-48e4-bf83-8cc3cb37a826", "fail", `{"message":"boom"}`},
-}
-
-// cases are run one after the other on one server.
-var cases = []struct {
-	name  string
-	steps [][]step
-}{
-	{"a new environment", [][]step{
-		reload(),
-		replay("001-healthz", "002-environment", "003-environment-v1", "004-worker-task-none", "005-tasks-empty",
-			"023-worker-state-idle", "024-worker-state-v1"),
-	}},
-	{"plans and devices", [][]step{
-		replay("009-plan-unknown", "010-devices", "011-devices-v1", "012-device", "013-device-dotted", "014-device-unknown"),
-	}},
-	{"paths and methods", [][]step{
-		replay("026-root-redirect", "027-trailing-slash", "028-trailing-slash-post", "029-not-found",
-			"030-v1-healthz-not-found", "031-v1-oidc-not-found", "032-v1-root-not-found", "033-v2-get-not-found",
-			"034-method-not-allowed", "035-method-not-allowed-head", "036-method-not-allowed-delete-tasks", "037-options"),
-	}},
-	{"submit", [][]step{
-		replay("038-submit", "039-submit-v1", "040-submit-no-params", "041-submit-odd-session",
-			"043-submit-unknown-plan", "044-submit-missing-param", "045-submit-extra-param", "046-submit-wrong-type",
-			"052-submit-body-missing-fields", "053-submit-body-missing-session", "054-submit-body-extra-field",
-			"055-submit-body-params-not-object", "056-submit-body-null", "057-submit-body-list",
-			"058-submit-body-broken-json", "059-submit-body-wrong-content-type", "060-submit-body-none"),
-	}},
-	{"tasks", [][]step{
-		replay("062-tasks-bad-status", "063-task-pending", "064-task-delete-pending", "065-task-delete-again",
-			"066-task-deleted", "067-task-unknown"),
-	}},
-	{"start refused", [][]step{
-		replay("068-start-null", "069-start-empty", "070-start-missing", "071-start-extra-field",
-			"072-start-wrong-type", "073-start-broken-json", "074-start-unknown"),
-	}},
-	{"start", [][]step{
-		clear(), submit(napping, "nap", `{"seconds":2}`), submit(number, "returns", `{"value":42}`),
-		replay("075-start", "076-start-again-busy", "077-start-other-busy", "078-start-unknown-busy",
-			"079-worker-task-running", "080-worker-state-running", "081-task-running", "082-tasks-running",
-			"083-tasks-running-and-pending"),
-		idle(),
-		replay("084-task-complete", "085-worker-task-after", "086-start-finished", "087-task-delete-complete",
-			"088-worker-task-deleted"),
-	}},
-	{"results", [][]step{
-		replay("089-start-v1"), idle(), replay("090-task-result-int"),
-		func() (steps []step) {
-			for _, r := range results {
-				steps = append(append(steps, submit(r.id, r.plan, r.params)...), run(r.id)...)
-			}
-			return steps
-		}(),
-		replay("091-task-result-str", "092-task-result-dict", "093-task-result-list", "094-task-result-float",
-			"095-task-result-bool", "096-task-result-unserialisable", "097-task-failed", "098-tasks-complete", "099-tasks-error"),
-	}},
-	{"slow start", [][]step{
-		submit(slow, "slow_start", `{"seconds":7,"path":"/realserver/slow.txt"}`),
-		replay("139-start-slow", "140-task-slow-not-started", "141-start-slow-again"),
-		{{do: func(*testing.T, *suite) { time.Sleep(3 * time.Second) }}},
-		idle(),
-		replay("142-task-slow-ended"),
-	}},
-	{"delete a running task", [][]step{
-		submit(deleted, "nap", `{"seconds":3}`), submit(after, "returns", `{"value":1}`),
-		{{do: func(t *testing.T, s *suite) {
-			s.send(t, "PUT", "/worker/task", map[string]string{"Content-Type": "application/json"}, s.here(`{"task_id":"`+deleted+`"}`))
-		}}},
-		replay("143-task-delete-running", "144-task-deleted-running", "145-worker-task-deleted-running",
-			"146-worker-state-deleted-running"),
-		idle(),
-		replay("147-task-deleted-running-ended", "148-worker-task-deleted-running-ended", "149-start-after-deleted-running"),
-		idle(),
-		replay("150-task-after-deleted-running"),
-	}},
-	{"reload", [][]step{
-		submit(beforeLoad, "nap", `{"seconds":1}`),
-		replay("151-environment-delete"),
-		{{do: reloaded}},
-		replay("152-environment-reloaded", "153-task-before-reload", "154-worker-task-reloaded"),
-	}},
-}
-
 func (s *suite) conform(t *testing.T) {
 	s.ids = make(map[string]string)
 	for _, c := range cases {
@@ -245,6 +55,7 @@ func (s *suite) conform(t *testing.T) {
 		}
 	}
 	s.plans(t)
+	s.packages(t)
 	for _, a := range answers {
 		resp, b := s.send(t, "POST", "/tasks", map[string]string{"Content-Type": "application/json"}, a.body)
 		if b = uuid.ReplaceAll(b, []byte("ID")); resp.StatusCode != a.status || string(b) != a.want {
@@ -313,6 +124,7 @@ var uuid = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[
 // here puts what is of this server in the place of what was recorded.
 func (s *suite) here(recorded string) string {
 	recorded = strings.ReplaceAll(recorded, "/realserver", s.dir)
+	recorded = strings.ReplaceAll(recorded, "/venv", s.venv)
 	return uuid.ReplaceAllStringFunc(recorded, func(id string) string {
 		if ours := s.ids[id]; ours != "" {
 			return ours
@@ -365,10 +177,11 @@ func (s *suite) replay(t *testing.T, name string) {
 	if resp.StatusCode != r.Response.Status {
 		t.Errorf("%s: status %d, recorded %d", name, resp.StatusCode, r.Response.Status)
 	}
-	if want := s.here(r.Response.Body); ordered(string(b)) != ordered(want) {
+	if want := s.here(r.Response.Body); ordered(string(b)) != ordered(want) && !alike(name, string(b)) {
 		t.Errorf("%s: body\n     got %s\nrecorded %s", name, b, want)
 	}
-	if resp.Request.Method != http.MethodHead && resp.Header.Get("Content-Length") != strconv.Itoa(len(b)) {
+	_, counted := r.Response.Headers["content-length"]
+	if counted && resp.Request.Method != http.MethodHead && resp.Header.Get("Content-Length") != strconv.Itoa(len(b)) {
 		t.Errorf("%s: content-length %s of %d", name, resp.Header.Get("Content-Length"), len(b))
 	}
 	for k, want := range r.Response.Headers {
@@ -390,6 +203,16 @@ func (s *suite) replay(t *testing.T, name string) {
 	}
 }
 
+// alike knows the recordings whose body is a matter of luck: the state right after
+// a command.
+func alike(name, body string) bool {
+	states := map[string]string{
+		"109-abort": "ABORTING", "111-stop": "STOPPING", "113-stop-with-null-reason": "STOPPING",
+		"114-pause": "PAUSING", "130-pause-2": "PAUSING",
+	}
+	return states[name] != "" && (body == `"`+states[name]+`"` || body == `"IDLE"` && states[name] != "PAUSING")
+}
+
 // ordered puts a list of devices into an order, for the real server's order
 // changes from one environment to the next.
 func ordered(body string) string {
@@ -402,7 +225,8 @@ func ordered(body string) string {
 	return strings.Join(devices, "")
 }
 
-// plans compares the plans that the simulator has with those recorded.
+// plans compares the plans that the simulator has with those recorded. It lacks
+// those of dodal but count.
 func (s *suite) plans(t *testing.T) {
 	type listing struct{ Plans []json.RawMessage }
 	var recorded, got listing
@@ -424,8 +248,29 @@ func (s *suite) plans(t *testing.T) {
 			}
 		}
 	}
-	if found < 7 {
-		t.Errorf("%d plans are as recorded", found)
+	if want := 11; found < want {
+		t.Errorf("%d plans are as recorded, expected %d", found, want)
+	}
+}
+
+// packages compares those recorded, which are not all that there were.
+func (s *suite) packages(t *testing.T) {
+	type listing struct {
+		Packages []map[string]any `json:"installed_packages"`
+		Scratch  *bool            `json:"scratch_enabled"`
+	}
+	var recorded, got listing
+	if err := json.Unmarshal([]byte(s.here(load(t, "017-python-environment").Response.Body)), &recorded); err != nil {
+		t.Fatal(err)
+	}
+	_, b := s.send(t, "GET", "/python_environment", nil, "")
+	if err := json.Unmarshal(b, &got); err != nil || got.Scratch == nil || *got.Scratch != *recorded.Scratch {
+		t.Errorf("python_environment: %v %s", err, b)
+	}
+	for _, want := range recorded.Packages {
+		if !slices.ContainsFunc(got.Packages, func(p map[string]any) bool { return maps.Equal(p, want) }) {
+			t.Errorf("package %v is not as recorded", want)
+		}
 	}
 }
 
@@ -444,14 +289,20 @@ func TestConformance(t *testing.T) {
 		defer server.Close()
 		tr := &http.Transport{DialContext: server.DialContext}
 		defer tr.CloseIdleConnections()
-		s := suite{client: &http.Client{Transport: tr, CheckRedirect: noRedirect}, url: "http://blueapi.example:8000", dir: "/tmp"}
+		s := suite{client: &http.Client{Transport: tr, CheckRedirect: noRedirect}, url: "http://blueapi.example:8000", dir: "/tmp", venv: "/venv"}
 		s.conform(t)
 	})
 }
 
 // TestRecordingsAreUsed makes sure that no recording was left behind.
 func TestRecordingsAreUsed(t *testing.T) {
-	used := map[string]bool{"006-plans": true}
+	used := map[string]bool{
+		"006-plans": true, "017-python-environment": true, // compared in part
+		"environment-reload-sequence": true, // TestReloadAsRecorded
+	}
+	for _, name := range brokenRecordings {
+		used[name] = true
+	}
 	for _, c := range cases {
 		for _, step := range slices.Concat(c.steps...) {
 			used[step.recording] = true

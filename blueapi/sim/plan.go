@@ -38,6 +38,8 @@ type Param struct {
 	Default any
 	// Nullable makes it optional too; without a Default it is then nil.
 	Nullable bool
+
+	shape shape // if Type cannot describe it; its argument is a json.RawMessage
 }
 
 // ParamType is the type of a Param.
@@ -121,32 +123,13 @@ func (q *Param) required() bool { return q.Default == nil && !q.Nullable }
 func (p *Plan) arguments(params value) (Args, []invalid) {
 	args := make(Args)
 	var wrong []invalid
-	for _, q := range p.Params {
-		v, given := params.field(q.Name)
-		if !given {
-			if q.required() {
-				wrong = append(wrong, invalid{loc: []any{q.Name}, msg: "Field required", kind: "missing", input: params})
-			}
-			args[q.Name] = q.Default
+	for i := range p.Params {
+		q := &p.Params[i]
+		if bad := q.check(params); bad != nil {
+			wrong = append(wrong, bad...)
 			continue
 		}
-		if q.Nullable && v.kind == null {
-			args[q.Name] = nil
-			continue
-		}
-		arg, bad := q.accept(v)
-		if bad == nil {
-			args[q.Name] = arg
-			continue
-		}
-		bad.loc, bad.input = []any{q.Name}, v
-		if q.Nullable {
-			bad.loc = append(bad.loc, q.Type.python())
-			none := invalid{loc: []any{q.Name, "none"}, msg: "Input should be None", kind: "none_required", input: v}
-			wrong = append(wrong, *bad, none)
-			continue
-		}
-		wrong = append(wrong, *bad)
+		args[q.Name] = q.argument(params)
 	}
 	for _, m := range params.members {
 		if p.param(m.name) == nil {
@@ -154,6 +137,44 @@ func (p *Plan) arguments(params value) (Args, []invalid) {
 		}
 	}
 	return args, wrong
+}
+
+// check looks at the parameter among all.
+func (q *Param) check(params value) []invalid {
+	v, given := params.field(q.Name)
+	switch {
+	case given:
+		return within(q.Name, q.whole().check(v))
+	case q.required():
+		return []invalid{{loc: []any{q.Name}, msg: "Field required", kind: "missing", input: params}}
+	}
+	return nil
+}
+
+func (q *Param) whole() shape {
+	s := q.shape
+	if s.check == nil {
+		s = scalar(q.Type)
+	}
+	if q.Nullable {
+		s = oneOf(s, none())
+	}
+	return s
+}
+
+// argument is what the plan gets, after a check.
+func (q *Param) argument(params value) any {
+	v, given := params.field(q.Name)
+	switch {
+	case !given:
+		return q.Default
+	case v.kind == null && q.Nullable:
+		return nil
+	case q.shape.check != nil:
+		return v.raw()
+	}
+	arg, _ := q.accept(v)
+	return arg
 }
 
 func (p *Plan) param(name string) *Param {

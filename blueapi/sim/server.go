@@ -34,8 +34,9 @@ const idleTimeout = 5 * time.Second
 // anything else is done with it, and its methods may be called at any time from
 // any goroutine. It must be closed.
 type Server struct {
-	// Plans are what the server can run, beside append_line, fail, nap, returns,
-	// slow_start, stuck and unserialisable. A plan of such a name replaces it.
+	// Plans are what the server can run, beside append_line, count, echo, fail,
+	// many_events, moves, nap, returns, slow_start, stuck and unserialisable. A
+	// plan of such a name replaces it.
 	Plans []Plan
 	// ReloadTime is how long DELETE /environment takes, 6 s if it is 0. In the
 	// first third of it the old worker is stopping and GET /environment says
