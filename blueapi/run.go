@@ -157,7 +157,11 @@ func (s *starter) start(ctx context.Context) error {
 		return s.notStarted(ctx, err)
 	}
 	r.env, r.ready = env.ID, env.Initialized
-	for range maxTasks {
+	tasks := maxTasks
+	if retry.Nested(ctx) {
+		tasks = 1 // the caller makes the others
+	}
+	for range tasks {
 		if err := s.submit(ctx); err != nil {
 			return err
 		}

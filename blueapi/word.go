@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/adamant-go/adamant/retry"
 )
 
 // Word says in one word what became of a run.
@@ -120,6 +122,18 @@ type RunError struct {
 
 // Unwrap returns the cause.
 func (e *RunError) Unwrap() error { return e.Err }
+
+// Verdict says what the run means to a call around it that retries: a run that was
+// not started may be tried again, unless it was refused; one that is unknown never.
+func (e *RunError) Verdict() retry.Verdict {
+	switch e.Reason { //nolint:exhaustive // all others are final
+	case Unreachable, Withdrawn:
+		return retry.NotSent
+	case Busy:
+		return retry.Rejected
+	}
+	return retry.Fatal
+}
 
 // WordOf returns the word of a run that ended with err: Done for nil.
 func WordOf(err error) Word {

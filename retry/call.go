@@ -250,6 +250,9 @@ func (c *Call) failureOf(a Attempt, err error) *Failure {
 	if err == nil {
 		return nil
 	}
+	if j, ok := errors.AsType[judged](err); ok {
+		return &Failure{Verdict: j.Verdict(), Evidence: NoEvidence, Err: err}
+	}
 	f, ok := errors.AsType[*Failure](err)
 	if inner, nested := errors.AsType[*Error](err); nested {
 		f = inner.failure(err)

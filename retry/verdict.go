@@ -104,11 +104,22 @@ func (f *Failure) Error() string { return f.Err.Error() }
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// VerdictOf returns the verdict that err carries: Succeeded for nil, that of a
-// [*Failure] in its chain, and Ambiguous for any other error.
+// judged is an error that says itself what it means to a call around the one that
+// it ended: a run that may have happened must not be repeated by anybody.
+type judged interface {
+	error
+	Verdict() Verdict
+}
+
+// VerdictOf returns the verdict that err carries: Succeeded for nil, that of an error
+// in its chain that has a method Verdict() Verdict or is a [*Failure], and Ambiguous
+// for any other.
 func VerdictOf(err error) Verdict {
 	if err == nil {
 		return Succeeded
+	}
+	if j, ok := errors.AsType[judged](err); ok {
+		return j.Verdict()
 	}
 	if f, ok := errors.AsType[*Failure](err); ok {
 		return f.Verdict
