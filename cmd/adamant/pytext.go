@@ -88,22 +88,25 @@ func fill(s string, width int) string {
 			chunks = chunks[1:]
 			continue
 		}
-		room := width - utf8.RuneCountInString(line)
 		n := utf8.RuneCountInString(chunks[0])
-		if n <= room {
+		switch {
+		case n <= width-utf8.RuneCountInString(line):
 			line += chunks[0]
 			chunks = chunks[1:]
-			continue
-		}
-		switch {
 		case n <= width:
-			line = strings.TrimRight(line, " ")
-		case room > 0: // and at no room textwrap leaves the blank at the end
-			cut := breakWord([]rune(chunks[0]), room)
-			line += string([]rune(chunks[0])[:cut])
-			chunks[0] = string([]rune(chunks[0])[cut:])
+			out, line = append(out, strings.TrimRight(line, " ")), ""
+		default:
+			word := []rune(chunks[0])
+			for len(word) > width {
+				if room := width - utf8.RuneCountInString(line); room > 0 { // and at no room textwrap leaves the blank at the end
+					cut := breakWord(word, room)
+					line += string(word[:cut])
+					word = word[cut:]
+				}
+				out, line = append(out, line), ""
+			}
+			chunks[0] = string(word)
 		}
-		out, line = append(out, line), ""
 	}
 	if line = strings.TrimRight(line, " "); line != "" {
 		out = append(out, line)
@@ -152,7 +155,7 @@ func mayBreak(s []rune, start, i int) bool {
 		return end-i >= 2 && (word(i-1) || strings.ContainsRune(`!"'&.,?`, s[i-1])) && word(end)
 	}
 	if i-start >= 2 && s[start] == '-' && start > 0 && s[start-1] != ' ' { // the dash is a chunk
-		return strings.Trim(string(s[start:i]), "-") == "" && word(i)
+		return word(i) && strings.Trim(string(s[start:i]), "-") == ""
 	}
 	return letter(i-2) && letter(i-3) &&
 		letter(i) && (letter(i+1) || i+2 < len(s) && s[i+1] == '-' && letter(i+2))

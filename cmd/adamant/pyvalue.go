@@ -184,32 +184,47 @@ func pyStr(v any) string {
 
 // pyRepr is repr(v).
 func pyRepr(v any) string {
+	var b strings.Builder
+	writeRepr(&b, v)
+	return b.String()
+}
+
+func writeRepr(b *strings.Builder, v any) {
 	switch v := v.(type) {
+	case nil:
+		b.WriteString("None")
 	case bool:
 		if v {
-			return "True"
+			b.WriteString("True")
+		} else {
+			b.WriteString("False")
 		}
-		return "False"
 	case string:
-		return pyQuote(v)
+		b.WriteString(pyQuote(v))
 	case pyInt:
-		return string(v)
+		b.WriteString(string(v))
 	case float64:
-		return pyFloat(v)
+		b.WriteString(pyFloat(v))
 	case []any:
-		items := make([]string, len(v))
+		b.WriteByte('[')
 		for i, item := range v {
-			items[i] = pyRepr(item)
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			writeRepr(b, item)
 		}
-		return "[" + strings.Join(items, ", ") + "]"
+		b.WriteByte(']')
 	case pyDict:
-		items := make([]string, len(v))
+		b.WriteByte('{')
 		for i, item := range v {
-			items[i] = pyQuote(item.key) + ": " + pyRepr(item.value)
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(pyQuote(item.key) + ": ")
+			writeRepr(b, item.value)
 		}
-		return "{" + strings.Join(items, ", ") + "}"
+		b.WriteByte('}')
 	}
-	return "None"
 }
 
 // pyFloat is repr of a float: the shortest digits that read back the same.

@@ -51,11 +51,11 @@ func (a *app) taskCommand() *cobra.Command {
 
 // task shows one task.
 func (f format) task(t blueapi.Task) (string, error) {
-	dict, err := taskDict(t)
-	if err != nil {
-		return "", err
-	}
 	if f == jsonText {
+		dict, err := taskDict(t)
+		if err != nil {
+			return "", err
+		}
 		return dumps(dict, 0) + "\n", nil
 	}
 	var b strings.Builder
@@ -67,13 +67,21 @@ func (f format) task(t blueapi.Task) (string, error) {
 		}
 		b.WriteString(indentText(text, "    "))
 	}
-	if f == full {
-		spec, _ := dict.get("task").(pyDict)
-		fmt.Fprintf(&b, "    Parameters\n%s\n", indentText(dumps(spec.get("params"), 2), "        "))
-		fmt.Fprintf(&b, "    Metadata\n%s\n", indentText(dumps(spec.get("metadata"), 2), "        "))
-		for _, text := range t.Errors {
-			fmt.Fprintf(&b, "    Error\n%s\n", indentText(strings.TrimFunc(text, isPySpace), "        "))
-		}
+	if f != full {
+		return b.String(), nil
+	}
+	params, err := parsePython(t.Request.Params)
+	if err != nil {
+		return "", err
+	}
+	metadata, err := parsePython(t.Request.Metadata)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&b, "    Parameters\n%s\n", indentText(dumps(params, 2), "        "))
+	fmt.Fprintf(&b, "    Metadata\n%s\n", indentText(dumps(metadata, 2), "        "))
+	for _, text := range t.Errors {
+		fmt.Fprintf(&b, "    Error\n%s\n", indentText(strings.TrimFunc(text, isPySpace), "        "))
 	}
 	return b.String(), nil
 }
