@@ -33,6 +33,7 @@ type situation struct {
 // set sets a scene.
 func (s *Server) set(t *testing.T, sc scene) situation {
 	t.Helper()
+	s.loaded(t)
 	s.clear(t)
 	now := situation{file: filepath.Join(t.TempDir(), "lines"), before: s.environment(t)}
 	lasting := func(seconds float64) plan {
@@ -106,7 +107,7 @@ func shorts() []short {
 		{"abort --task TASK", running, controlling, says(`aborted|aborting`, wasEnded)},
 		{"stop --task TASK", running, controlling, says(`stopped|stopping`, wasEnded)},
 
-		{"controller env -r", idle, reloading, isNew},
+		{"controller env -r -t 60", idle, reloading, isNew}, // the server alone can need the usual 10 s
 		{"env --reload", idle, reloading, isNew},
 	}
 	return all

@@ -117,6 +117,16 @@ func (s *Server) environment(t *testing.T) (e environment) {
 	return e
 }
 
+// loaded waits for the end of a reload, while which nothing else may be asked.
+func (s *Server) loaded(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !s.environment(t).Initialized; time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the environment is not initialized after a minute")
+		}
+	}
+}
+
 // reaches waits until the worker is in a state, and reports whether it came to that.
 func (s *Server) reaches(t *testing.T, state string) bool {
 	t.Helper()

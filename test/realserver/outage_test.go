@@ -62,26 +62,33 @@ type cell struct {
 
 func (c cell) name() string { return fmt.Sprintf("%s/%v/%s", c.command, c.kind, c.moment.name) }
 
-// choose picks those that OUTAGES names: "all", or how many, or how many and the
-// seed of the choice (20@7). Every command and every kind gets its share.
-func choose(t *testing.T, cells []cell) []cell {
-	choice := os.Getenv("OUTAGES")
-	if choice == "all" {
-		return cells
+// choice is what OUTAGES says: "all", or how many, or how many and a seed (20@7).
+func choice(t *testing.T) (all bool, n int, rng *rand.Rand) {
+	chosen := os.Getenv("OUTAGES")
+	if chosen == "all" {
+		return true, 0, nil
 	}
-	if choice == "" {
-		choice = "20"
+	if chosen == "" {
+		chosen = "20"
 	}
-	count, seed, _ := strings.Cut(choice, "@")
+	count, seed, _ := strings.Cut(chosen, "@")
 	n, err := strconv.Atoi(count)
 	if err != nil {
-		t.Fatalf("OUTAGES=%s: want all, N or N@SEED", choice)
+		t.Fatalf("OUTAGES=%s: want all, N or N@SEED", chosen)
 	}
 	s, err := strconv.ParseUint(seed+"0", 10, 64) // no seed is seed 0
 	if err != nil {
-		t.Fatalf("OUTAGES=%s: %v", choice, err)
+		t.Fatalf("OUTAGES=%s: %v", chosen, err)
 	}
-	rng := rand.New(rand.NewPCG(s, 0)) //nolint:gosec // a choice that can be made again
+	return false, n, rand.New(rand.NewPCG(s, 0)) //nolint:gosec // a choice that can be made again
+}
+
+// choose picks those that OUTAGES says. Every command and every kind gets its share.
+func choose(t *testing.T, cells []cell) []cell {
+	all, n, rng := choice(t)
+	if all {
+		return cells
+	}
 	left := slices.Clone(cells)
 	rng.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
 	commands, kinds := make(map[string]int), make(map[faultproxy.Kind]int)
