@@ -130,6 +130,8 @@ func (r *replay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			name = "environment-reloaded"
 		}
 		r.answer(w, name, r.environmentID)
+	case strings.HasPrefix(path, "/plans/"):
+		r.showPlan(w, strings.TrimPrefix(path, "/plans/"))
 	case strings.HasPrefix(path, "/tasks/"):
 		r.showTask(w, req.Method, strings.TrimPrefix(path, "/tasks/"))
 	default:
@@ -144,6 +146,24 @@ func (r *replay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		r.answer(w, "task-unknown", nil)
 	}
+}
+
+// showPlan shows a plan as it is in the recorded list of all.
+func (r *replay) showPlan(w http.ResponseWriter, name string) {
+	shown := "plan-unknown"
+	var text string
+	for _, e := range r.recorded {
+		var answer struct{ Plans []json.RawMessage }
+		if e.name != "plans" || json.Unmarshal([]byte(e.Response.Body), &answer) != nil {
+			continue
+		}
+		for _, plan := range answer.Plans {
+			if strings.HasPrefix(string(plan), `{"name":`+jsonOf(name, false)+`,`) {
+				shown, text = e.name, string(plan)
+			}
+		}
+	}
+	r.answer(w, shown, func(s string) string { return or(text, s) })
 }
 
 func (r *replay) submit(w http.ResponseWriter, body []byte) {

@@ -19,6 +19,10 @@ type runOptions struct {
 	follow  follow
 	unused  float         // blueapi's timeout: accepted and, as there, not used
 	timeout time.Duration // how long the plan is waited for; 0 is until its end
+
+	given   *params // to be made out with the plan's schema; nil if the request has them
+	noCheck bool
+	dryRun  bool
 }
 
 // ground is whether a run is waited for.
@@ -43,15 +47,28 @@ func (a *app) runCommand() *cobra.Command {
 	var o runOptions
 	f := compact
 	cmd := a.newRunCommand(&o, &f)
+	cmd.Use = "run [OPTIONS] NAME [PARAMETERS]..."
 	cmd.Long = `Run a plan, once, and wait for its end.
 
 The plan is never started a second time. If the server cannot be reached, is
-busy or is lost on the way, the exit status says what became of the run.`
+busy or is lost on the way, the exit status says what became of the run.
+
+` + aboutParams
 	cmd.Example = statusTable
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		request, err := givenRequest(cmd, args, &o)
+		if err != nil {
+			return err
+		}
+		return a.run(cmd.Context(), request, o, f)
+	}
+	cmd.ValidArgsFunction = a.completeRun
 	flags := cmd.Flags()
 	rename(flags, "instrument-session", "INSTRUMENT_SESSION", "BLUEAPI_CONTROLLER_RUN_INSTRUMENT_SESSION")
 	addToggle(flags, &toggle[ground]{target: &o.ground, on: background}, "bg", "",
 		"print the task's id when the plan has started, and do not wait")
+	flags.BoolVar(&o.noCheck, "no-check", false, "leave it to the server to check the parameters")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "check the parameters and print what would be submitted, in JSON; submit nothing")
 	flags.Var((*duration)(&o.timeout), "timeout", "wait no longer than that: the plan goes on (until its end)")
 	a.addOwn(flags, &f)
 	return cmd
@@ -153,6 +170,12 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 		e := endOfRun(a.ui.voice, f, request.Name, result, err)
 		e.msg += a.whyBroken(ctx, c, err)
 		return e
+	}
+	if done, err := a.prepare(limited, c, &request, o); done || err != nil {
+		if failed, ok := errors.AsType[*blueapi.RunError](err); ok {
+			return end(failed.Result, err)
+		}
+		return err
 	}
 	r, err := c.Start(limited, request)
 	if err != nil {
