@@ -54,9 +54,12 @@ func (t *telemetry) attempted(ctx context.Context, a retry.AttemptInfo, r retry.
 	t.countAttempt(ctx, c.op, attrs)
 
 	c.mu.Lock()
-	span := c.attempts[a.Number]
+	span, open := c.attempts[a.Number]
 	delete(c.attempts, a.Number)
 	c.mu.Unlock()
+	if !open {
+		return
+	}
 	if status := t.statusOf(r.Err); status != 0 {
 		attrs = append(attrs, semconv.HTTPResponseStatusCode(status))
 	}

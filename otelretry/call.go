@@ -70,8 +70,8 @@ func (t *telemetry) waiting(ctx context.Context, w retry.WaitInfo) {
 	}
 	c.span.AddEvent("wait", trace.WithAttributes(attrs...))
 	if w.Delay > 0 { // each resend has one backoff, and may have to wait at the gate besides
-		t.log(ctx, slog.LevelInfo, "resend scheduled", w.Op, w.CallID, w.Err,
-			slog.Int("attempt", w.Number), slog.Int("of", w.Of), slog.Duration("wait", w.Delay))
+		t.Log.LogAttrs(ctx, slog.LevelInfo, "resend scheduled", t.record(w.Op, w.CallID, w.Err,
+			slog.Int("attempt", w.Number), slog.Int("of", w.Of), slog.Duration("wait", w.Delay))...)
 	}
 }
 
@@ -89,26 +89,29 @@ func (t *telemetry) ended(ctx context.Context, e retry.EndInfo) {
 	c.mu.Unlock()
 
 	outcome := outcomeOf(e)
-	c.span.SetAttributes(keyAttempts.Int(e.Attempts), keyOutcome.String(outcome), keyWaited.Float64(seconds(waited)))
+	ended := []attribute.KeyValue{keyOutcome.String(outcome)}
 	if e.Err != nil {
-		reason := "none"
-		if failed, ok := errors.AsType[*retry.Error](e.Err); ok {
-			reason = failed.Reason.String()
+		ended = append(ended, keyErrorType.String(t.errorType(e.Err)))
+	}
+	t.countCall(ctx, c.op, ended, e, waited)
+	c.span.SetAttributes(append(ended, keyAttempts.Int(e.Attempts), keyWaited.Float64(seconds(waited)))...)
+	if failed, ok := errors.AsType[*retry.Error](e.Err); ok {
+		c.span.SetAttributes(keyReason.String(failed.Reason.String()))
+		if failed.Reason != retry.Cancelled { // by the caller, who knows
+			c.span.SetStatus(codes.Error, failed.Reason.String())
 		}
-		c.span.SetAttributes(keyErrorType.String(t.errorType(e.Err)), keyReason.String(reason))
-		c.span.SetStatus(codes.Error, reason)
 	}
 	c.span.End()
-	t.countCall(ctx, c.op, outcome, e, waited)
 	if e.Attempts < 2 {
 		return
 	}
-	level, message := slog.LevelInfo, "answered after resend"
-	if e.Err != nil {
-		level, message = slog.LevelWarn, "call failed"
-	}
-	t.log(ctx, level, message, e.Op, e.CallID, e.Err,
+	attrs := t.record(e.Op, e.CallID, e.Err,
 		slog.Int("attempts", e.Attempts), slog.Int("of", e.Of), slog.Duration("took", e.Took), slog.Duration("waited", waited))
+	if e.Err != nil {
+		t.Log.LogAttrs(ctx, slog.LevelWarn, "call failed", attrs...)
+		return
+	}
+	t.Log.LogAttrs(ctx, slog.LevelInfo, "answered after resend", attrs...)
 }
 
 // endWait adds the wait that goes on, if any, to the time waited.
@@ -121,17 +124,14 @@ func (c *call) endWait() {
 	}
 }
 
-// log writes a record. The operation is as the call has it, whatever it is called
-// in metrics.
-func (t *telemetry) log(ctx context.Context, level slog.Level, message, op, callID string, cause error, attrs ...slog.Attr) {
-	if !t.Log.Enabled(ctx, level) {
-		return
-	}
+// record makes the attributes of a record. The operation is as the call has it,
+// whatever it is called in metrics.
+func (t *telemetry) record(op, callID string, cause error, attrs ...slog.Attr) []slog.Attr {
 	attrs = append([]slog.Attr{slog.String("op", op), slog.String("call", callID)}, attrs...)
 	if cause != nil {
 		attrs = append(attrs, slog.String(string(keyErrorType), t.errorType(cause)), slog.String("cause", cause.Error()))
 	}
-	t.Log.LogAttrs(ctx, level, message, attrs...)
+	return attrs
 }
 
 // outcomeOf is one of four kinds. With two attempts or more, one was a resend.

@@ -41,11 +41,11 @@ func (m *meters) make(meter metric.Meter) error {
 	return errors.Join(errs...)
 }
 
-func (t *telemetry) countCall(ctx context.Context, op, outcome string, e retry.EndInfo, waited time.Duration) {
+func (t *telemetry) countCall(ctx context.Context, op string, how []attribute.KeyValue, e retry.EndInfo, waited time.Duration) {
 	byOp := metric.WithAttributes(t.attributes(keyOp.String(op))...)
-	byOutcome := metric.WithAttributes(t.attributes(keyOp.String(op), keyOutcome.String(outcome))...)
-	t.meters.calls.Add(ctx, 1, byOutcome)
-	t.meters.duration.Record(ctx, seconds(e.Took), byOutcome)
+	byEnd := metric.WithAttributes(how...)
+	t.meters.calls.Add(ctx, 1, byOp, byEnd)
+	t.meters.duration.Record(ctx, seconds(e.Took), byOp, byEnd)
 	t.meters.perCall.Record(ctx, int64(e.Attempts), byOp)
 	if waited > 0 {
 		t.meters.wait.Record(ctx, seconds(waited), byOp)
@@ -53,7 +53,7 @@ func (t *telemetry) countCall(ctx context.Context, op, outcome string, e retry.E
 }
 
 func (t *telemetry) countAttempt(ctx context.Context, op string, how []attribute.KeyValue) {
-	t.meters.attempts.Add(ctx, 1, metric.WithAttributes(how...), metric.WithAttributes(t.attributes(keyOp.String(op))...))
+	t.meters.attempts.Add(ctx, 1, metric.WithAttributes(t.attributes(keyOp.String(op))...), metric.WithAttributes(how...))
 }
 
 // observeGate has the gate's status read whenever metrics are collected.

@@ -36,6 +36,7 @@ type Call struct {
 
 	nested bool
 	inside bool // a caller has passed this very gate
+	begun  bool // an attempt was
 	// shared becomes withCopies when the first copy is made, or over when the
 	// call ends before that, so that a call that ends soon takes no lock.
 	shared atomic.Int32
@@ -97,7 +98,7 @@ func (c *Call) Run(ctx context.Context, p *Policy, t Tryer) (Attempt, error) {
 	c.traceCall()
 	outer := markOf(ctx)
 	c.nested, c.inside = outer != nil, outer.through(c.gate)
-	c.first.Context, c.first.mark = c.ctx, mark{c.gate, outer}
+	c.first.Context, c.first.mark = c.ctx, mark{c.gate, outer} //nolint:fatcontext // once per call
 	c.ticket.Op, c.ticket.Policy, c.ticket.call = c.Op, p, c
 	a, err := c.loop()
 	c.finish()
@@ -211,6 +212,7 @@ func (c *Call) begin(a Attempt) Attempt {
 		}
 		c.mu.Unlock()
 	}
+	c.begun = true
 	a.Fresh = a.Number > 1 || c.ticket.isPaced
 	c.traceAttempting(a)
 	return a
@@ -337,7 +339,7 @@ func (c *Call) attempts() int {
 
 // upcoming is the number of the attempt that a waiting call is going to make.
 func (c *Call) upcoming() int {
-	if c.ticket.sentAt.IsZero() {
+	if !c.begun { // the ticket knows too, and may be let go meanwhile
 		return 1
 	}
 	return c.attempts() + 1

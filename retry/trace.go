@@ -41,13 +41,13 @@ func JoinTraces(traces ...*Trace) *Trace {
 	return &Trace{
 		CallContext: func(ctx context.Context, c CallInfo) context.Context {
 			for _, t := range traces {
-				ctx = t.callContext(ctx, c)
+				ctx = t.callContext(ctx, c) //nolint:fatcontext // once per trace
 			}
 			return ctx
 		},
 		AttemptContext: func(ctx context.Context, a AttemptInfo) context.Context {
 			for _, t := range traces {
-				ctx = t.attemptContext(ctx, a)
+				ctx = t.attemptContext(ctx, a) //nolint:fatcontext // the same
 			}
 			return ctx
 		},
