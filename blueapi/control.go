@@ -332,20 +332,20 @@ func (k *control) beganMeanwhile(ctx context.Context) error {
 
 // send sends the command once. It is done if the server accepted it.
 func (k *control) send(ctx context.Context, g guard) (done bool, err error) {
-	state, err := k.client.setState(ctx, k.cmd, g.at.Add(guardAge))
+	state, lost, err := k.ask(ctx, g)
 	tries, failed := errors.AsType[*retry.Error](err)
-	if err == nil {
+	byCaller := ctx.Err() != nil || !lost && endedByCaller(ctx, err)
+	switch {
+	case err == nil:
 		k.result.Sent++
 		return true, k.accepted(ctx, state)
-	}
-	if failed && !tries.Sent {
+	case failed && !tries.Sent:
 		k.cause = err
-		if endedByCaller(ctx, err) {
-			return true, k.fail(ControlInterrupted, err)
+		if byCaller {
+			return true, k.stuck(ctx, err)
 		}
 		return false, nil
-	}
-	if !failed && refusalOf(err) == nil {
+	case !failed && refusalOf(err) == nil:
 		return true, k.stuck(ctx, err) // it did not come to a call
 	}
 	k.result.Sent++
@@ -362,10 +362,45 @@ func (k *control) send(ctx context.Context, g guard) (done bool, err error) {
 		k.broken = true
 	}
 	k.unclear++
-	if endedByCaller(ctx, err) {
+	if byCaller {
 		return true, k.fail(ControlInterrupted, err)
 	}
 	return false, nil
+}
+
+// ask sends the command, and looks at the worker while the answer is awaited, which
+// may never come: a resume has no limit, and an abort is urgent. It is lost if the
+// worker answers, and is where it was.
+func (k *control) ask(ctx context.Context, g guard) (state WorkerState, lost bool, err error) {
+	asking, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	looking, stop := context.WithCancel(ctx)
+	defer stop()
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		state, err = k.client.setState(asking, k.cmd, g.at.Add(guardAge))
+		stop()
+	}()
+	if lost = k.watch(looking); lost {
+		giveUp()
+	}
+	<-answered
+	return state, lost && err != nil, err
+}
+
+// watch reports that the worker has answered twice since the command was sent: it does
+// one thing after another (1.21.1), so that the command or its answer is lost, or late.
+func (k *control) watch(ctx context.Context) bool {
+	for answers := 0; answers < 2; {
+		if err := sleep(ctx, lookPause); err != nil {
+			return false
+		}
+		if _, err := k.client.workerState(ctx, how{urgent: true}); err == nil {
+			answers++
+		}
+	}
+	return true
 }
 
 // accepted is the end of a command that the server took. It is checked which plan it

@@ -461,3 +461,44 @@ func TestPasswordNeverInControlErrors(t *testing.T) {
 		}
 	})
 }
+
+// TestCommandLostInSilence: an abort that vanishes, and a resume, whose answer may take
+// for ever, are not waited for when the worker answers and is where it was.
+func TestCommandLostInSilence(t *testing.T) {
+	for _, verb := range []blueapi.Verb{blueapi.Abort, blueapi.Pause, blueapi.Resume} {
+		for name, f := range map[string]sim.Fault{"request": sim.LoseRequest(sim.Silence), "answer": sim.LoseAnswer(sim.Silence)} {
+			t.Run(verb.String()+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					if _, err := w.client.Start(t.Context(), request("nap", `{"seconds":20}`)); err != nil {
+						t.Fatal(err)
+					}
+					if verb == blueapi.Resume {
+						if _, err := w.client.Control(t.Context(), blueapi.Command{Verb: blueapi.Pause}); err != nil {
+							t.Fatal(err)
+						}
+					}
+					var k int
+					w.Inject(sim.When(sim.Request("PUT", "/worker/state"), func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+						if k++; k > 1 {
+							return next()
+						}
+						return f(x, next)
+					}))
+					begin := time.Now()
+					result, err := w.client.Control(t.Context(), blueapi.Command{Verb: verb})
+					limit := 3 * time.Second
+					if verb == blueapi.Resume {
+						limit = 30 * time.Second // it is answered when the plan has ended
+					}
+					if took := time.Since(begin); err != nil || took > limit {
+						t.Errorf("%v: %+v, %v", took, result, err)
+					}
+					if name == "request" && result.Unanswered != 1 || name == "answer" && (result.Effect != blueapi.Seen || result.Unanswered != 0) {
+						t.Errorf("%+v", result)
+					}
+				})
+			})
+		}
+	}
+}
