@@ -77,6 +77,55 @@ func paused() []step {
 	}}}, until("PAUSED")...)
 }
 
+// command gives the worker an order, and tells how long its answer may take.
+func command(state, more, want string, least, most time.Duration) []step {
+	return []step{{do: func(t *testing.T, s *suite) {
+		begin := time.Now()
+		resp, b := s.send(t, "PUT", "/worker/state", map[string]string{"Content-Type": "application/json"}, `{"new_state":"`+state+`"`+more+`}`)
+		alike := string(b) == want || want == `"IDLE"` && string(b) == `"`+state+`"` // it depends
+		if d := time.Since(begin); resp.StatusCode != http.StatusAccepted || !alike || d < least || d > most {
+			t.Errorf("%s: %s %s after %v, expected %s", state, resp.Status, b, d, want)
+		}
+	}}}
+}
+
+// meanwhile asks something that is answered only with the steps, and at least
+// this late.
+func meanwhile(path string, least time.Duration, steps []step) []step {
+	return []step{{do: func(t *testing.T, s *suite) {
+		took := make(chan time.Duration)
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			begin := time.Now()
+			resp, err := s.client.Get(s.url + path)
+			if err == nil {
+				resp.Body.Close()
+			}
+			took <- time.Since(begin)
+		}()
+		for _, step := range steps {
+			step.do(t, s)
+		}
+		if d := <-took; d < least {
+			t.Errorf("%s was answered after %v", path, d)
+		}
+	}}}
+}
+
+// ended looks at the type of a task's outcome.
+func ended(id, outcome string) []step {
+	return []step{{do: func(t *testing.T, s *suite) {
+		var v struct {
+			IsComplete bool `json:"is_complete"`
+			Outcome    struct{ Type string }
+		}
+		_, b := s.send(t, "GET", "/tasks/"+s.ids[id], nil, "")
+		if err := json.Unmarshal(b, &v); err != nil || !v.IsComplete || v.Outcome.Type != outcome {
+			t.Errorf("%s: %s, expected %s", id, b, outcome)
+		}
+	}}}
+}
+
 // clear deletes all tasks.
 func clear() []step {
 	return []step{{do: func(t *testing.T, s *suite) {
@@ -242,6 +291,16 @@ var cases = []struct {
 		replay("137-resume-moving-plan"), idle(),
 		submit("sending", "many_events", `{"n":50,"delay":0.1}`), start("sending"), paused(),
 		replay("138-abort-with-open-run-while-paused"), idle(),
+	}},
+	{"a deferred pause of a plan without checkpoints", [][]step{
+		submit("straight", "moves", `{"x":0.5,"y":0.5,"home":false}`), start("straight"),
+		command("PAUSED", `,"defer":true`, `"RUNNING"`, 0, time.Second), idle(), ended("straight", "NoneType"),
+	}},
+	{"a resumed plan and a plan that blocks hold everything", [][]step{
+		submit("holding", "nap", `{"seconds":3}`), start("holding"), paused(),
+		meanwhile("/healthz", time.Second, command("RUNNING", ``, `"IDLE"`, 2*time.Second, 5*time.Second)), ended("holding", "RunEngineInterrupted"),
+		submit("blocking", "stuck", `{"seconds":3}`), start("blocking"),
+		meanwhile("/healthz", time.Second, command("ABORTING", ``, `"IDLE"`, 2*time.Second, 5*time.Second)), idle(), ended("blocking", "RunEngineInterrupted"),
 	}},
 	{"slow start", [][]step{
 		submit(slow, "slow_start", `{"seconds":7,"path":"/realserver/slow.txt"}`),
