@@ -136,8 +136,8 @@ func (e *engine) run(t *task, ended func(killed, aborted bool)) {
 	}
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
-	if e.aborted && errors.Is(err, context.Canceled) {
-		err = nil // that is how it was told
+	if _, own := errors.AsType[*PlanError](err); e.aborted && !own && errors.Is(err, context.Canceled) {
+		err = nil // that is how the plan was told
 	}
 	e.result, e.err, e.over = result, err, true
 	ended(e.w.ctx.Err() != nil, e.aborted)
