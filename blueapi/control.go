@@ -100,6 +100,9 @@ func (k *control) run(ctx context.Context) error {
 			}
 		}
 		g, err := k.guard(ctx)
+		for k.cmd.Verb == Resume && k.unclear > 0 && isSilence(err) && ctx.Err() == nil {
+			g, err = k.guard(ctx) // it answers nobody while a resumed plan runs (1.21.1)
+		}
 		if err != nil {
 			return k.stuck(ctx, err)
 		}
@@ -127,11 +130,24 @@ func (k *control) exhausted() error {
 	return k.fail(ControlUnreachable, k.cause)
 }
 
+// isSilence reports whether a server that could be connected to did not answer.
+func isSilence(err error) bool {
+	tries, ok := errors.AsType[*retry.Error](err)
+	if !ok {
+		return false
+	}
+	_, silent := errors.AsType[*retry.SilenceError](tries.Err)
+	return silent
+}
+
 // guard reads the worker: its task, its state, and its task again, so that the state
 // is the task's. The worker names the last task that it began, so no other has begun
 // until the last of these answers.
 func (k *control) guard(ctx context.Context) (guard, error) {
 	c, now := k.client, how{urgent: true}
+	if k.cmd.Verb == Resume && k.unclear > 0 {
+		now.patience = runPatience // which sends less often
+	}
 	for n := 1; ; n++ {
 		before, err := c.workerTask(ctx, now)
 		if err != nil {
