@@ -32,6 +32,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			server := newReplay(env.T().(testing.TB), scene{})
 			env.Values[serverKey{}] = server
+			env.Values[simulatorKey{}] = &simulator{ctx: env.T().(testing.TB).Context()}
 			env.Setenv("BLUEAPI_HOST", server.URL)
 			env.Vars = append(env.Vars, quickExit)
 			return nil
@@ -44,6 +45,7 @@ func TestScript(t *testing.T) {
 				}
 				ts.Value(serverKey{}).(*replay).enter(s)
 			},
+			"sim": simulate,
 			// status runs a command and compares its exit status.
 			"status": func(ts *testscript.TestScript, _ bool, args []string) {
 				if err := ts.Exec(args[1], args[2:]...); exitText(err) != args[0] {

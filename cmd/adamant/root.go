@@ -61,7 +61,7 @@ environment too: BLUEAPI_HOST, BLUEAPI_CONTROLLER_OUTPUT and so on.`,
 			a.plansCommand(), a.devicesCommand(), a.envCommand(), a.pythonEnvCommand(),
 		}},
 		{"As blueapi does it:", []*cobra.Command{a.controllerCommand()}},
-		{"Without a server:", []*cobra.Command{a.demoCommand()}},
+		{"Without a server:", []*cobra.Command{a.demoCommand(), a.simCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
 		for _, cmd := range group.commands {
