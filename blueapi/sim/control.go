@@ -21,7 +21,9 @@ import (
 //	POST   /unfreeze    Unfreeze
 //	POST   /restart     Restart; {"after": "2s"} is how long it is away
 //	POST   /reload      Reload
-//	GET    /runs        every run of a plan: [{"task_id", "plan", "params", "began", "ended", "killed"}]
+//	POST   /kill-worker KillWorker: it hangs until the next restart
+//	POST   /break       Break; {"message": "..."} is what is wrong, none if nothing is any more
+//	GET    /runs        every run of a plan: [{"task_id", "plan", "params", "began", "ended", "killed", "aborted"}]
 //	GET    /exchanges   every request: [{"n", "time", "method", "path", "status"}]
 //
 // GET answers 200. Whatever does something answers 204 when it has been done,
@@ -61,11 +63,18 @@ func (s *Server) ControlHandler() http.Handler {
 			return err
 		})
 	})
+	mux.HandleFunc("POST /break", func(w http.ResponseWriter, r *http.Request) {
+		var order struct {
+			Message string `json:"message"`
+		}
+		obey(w, r, &order, func() error { s.Break(order.Message); return nil })
+	})
 	for pattern, do := range map[string]func(){
-		"DELETE /faults": s.Heal,
-		"POST /freeze":   s.Freeze,
-		"POST /unfreeze": s.Unfreeze,
-		"POST /reload":   s.Reload,
+		"DELETE /faults":    s.Heal,
+		"POST /freeze":      s.Freeze,
+		"POST /unfreeze":    s.Unfreeze,
+		"POST /reload":      s.Reload,
+		"POST /kill-worker": s.KillWorker,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			obey(w, r, &struct{}{}, func() error { do(); return nil })
@@ -114,18 +123,19 @@ func (s *Server) faultWords() []string {
 }
 
 type controlRun struct {
-	TaskID string          `json:"task_id"`
-	Plan   string          `json:"plan"`
-	Params json.RawMessage `json:"params"`
-	Began  time.Time       `json:"began"`
-	Ended  *time.Time      `json:"ended"`
-	Killed bool            `json:"killed"`
+	TaskID  string          `json:"task_id"`
+	Plan    string          `json:"plan"`
+	Params  json.RawMessage `json:"params"`
+	Began   time.Time       `json:"began"`
+	Ended   *time.Time      `json:"ended"`
+	Killed  bool            `json:"killed"`
+	Aborted bool            `json:"aborted"`
 }
 
 func (s *Server) runList() []controlRun {
 	list := []controlRun{}
 	for _, r := range s.Runs() {
-		c := controlRun{TaskID: r.TaskID, Plan: r.Plan, Params: r.Params, Began: r.Began, Killed: r.Killed}
+		c := controlRun{TaskID: r.TaskID, Plan: r.Plan, Params: r.Params, Began: r.Began, Killed: r.Killed, Aborted: r.Aborted}
 		if !r.Ended.IsZero() {
 			c.Ended = &r.Ended
 		}

@@ -60,6 +60,7 @@ func TestControlRefuses(t *testing.T) {
 		{"POST", "/faults", `{"words":"delay=1s"}`, 400, "words"},
 		{"POST", "/restart", `{"after":"soon"}`, 400, "soon"},
 		{"POST", "/reload", `{"after":"1s"}`, 400, "after"},
+		{"POST", "/break", `{"message":1}`, 400, "message"},
 		{"GET", "/freeze", ``, 405, ""},
 		{"GET", "/nonesuch", ``, 404, ""},
 	}
@@ -99,6 +100,16 @@ func TestControlServer(t *testing.T) {
 		time.Sleep(2*time.Second + time.Millisecond)
 		if e := l.environment(); e.ID == reloaded.ID {
 			t.Errorf("after a restart: %+v", e)
+		}
+		l.done("POST", "/kill-worker", "")
+		if status, _, err := l.askFor(time.Second, "GET", "/plans"); status != 0 {
+			t.Errorf("without a worker: %d, %v", status, err)
+		}
+		l.done("POST", "/break", `{"message":"ImportError: no"}`)
+		l.done("POST", "/restart", "")
+		time.Sleep(time.Millisecond)
+		if e := l.environment(); e.Initialized || e.ErrorMessage == nil || *e.ErrorMessage != "ImportError: no" {
+			t.Errorf("broken: %+v", e)
 		}
 	})
 }

@@ -87,9 +87,8 @@ func (p *process) serve(x *Exchange) Answer {
 func (p *process) route(x *Exchange) (Answer, error) {
 	path := x.URL.Path
 	var other *endpoint
-	endpoints := newEndpoints()
-	for i := range endpoints {
-		e := &endpoints[i]
+	for i := range p.server.paths {
+		e := &p.server.paths[i]
 		param, ok := e.match(path)
 		if ok && e.method == x.Method {
 			if !e.open && !p.server.knows(x) {
@@ -113,7 +112,7 @@ func (p *process) route(x *Exchange) (Answer, error) {
 		return redirect(307, "/docs"), nil
 	}
 	if bare, ok := strings.CutSuffix(path, "/"); ok {
-		for _, e := range endpoints {
+		for _, e := range p.server.paths {
 			if _, ok := e.match(bare); ok {
 				to := *x.URL
 				to.Path = bare

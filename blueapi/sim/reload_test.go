@@ -216,8 +216,15 @@ func TestKillWorker(t *testing.T) {
 			path   string
 			status int
 		}{
-			{"/environment", 200}, {"/healthz", 200}, {"/worker/state", 0}, {"/plans", 0}, {"/config/oidc", 0},
-			{"/healthz", 200}, {"/tasks", 0}, {"/healthz", 0}, {"/environment", 0},
+			{"/environment", 200},
+			{"/healthz", 200},
+			{"/worker/state", 0},
+			{"/plans", 0},
+			{"/config/oidc", 0},
+			{"/healthz", 200},
+			{"/tasks", 0},
+			{"/healthz", 0},
+			{"/environment", 0},
 		} {
 			if status, b, err := l.askFor(10*time.Second, "GET", step.path); status != step.status {
 				l.t.Errorf("%s: %d %s, %v, expected %d", step.path, status, b, err, step.status)

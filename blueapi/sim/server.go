@@ -5,9 +5,18 @@
 //	defer s.Close()
 //	c := blueapi.Client{Transport: &http.Transport{DialContext: s.DialContext}}
 //
-// It is an image of blueapi 1.21.1, agrees byte for byte with recordings of it,
-// and is built like it inside, so that it has its races too: a task whose PUT is
-// sent twice into a stalled server runs twice. Inject makes it fail.
+// It is an image of the REST API of blueapi 1.21.1 (less the pages of its own
+// documentation), agrees byte for byte with recordings of it, and is built like it
+// inside, so that it has its races too: a task whose PUT is sent twice into a
+// stalled server runs twice. Inject makes it fail.
+//
+// A program that is not in Go, or is run by hand, does the same by ControlHandler.
+// There, and on command lines, a fault is said in words, as in
+//
+//	lose-answer PUT /worker/task first=1
+//
+// ParseFault makes a Fault of them; the list of faults gives the very words back
+// that were injected.
 //
 // It keeps to virtual time in a bubble of testing/synctest, and needs no port.
 package sim
@@ -65,6 +74,7 @@ type Server struct {
 	network memnet.Network
 	wait    sync.WaitGroup // everything that runs
 	plans   []Plan
+	paths   []endpoint
 	runs    runs
 	files   files
 
@@ -86,6 +96,7 @@ func (s *Server) start() {
 	s.once.Do(func() {
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.plans = s.builtin()
+		s.paths = newEndpoints()
 		for _, p := range s.Plans {
 			s.plans = append(slices.DeleteFunc(s.plans, func(q Plan) bool { return q.Name == p.Name }), p)
 		}
