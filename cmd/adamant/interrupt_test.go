@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -74,4 +78,48 @@ func interrupted(t *testing.T, when <-chan struct{}, url string) (exit int, stde
 		t.Errorf("stdout %q", &out)
 	}
 	return cmd.ProcessState.ExitCode(), errs.String()
+}
+
+// TestInterruptOfEachCommand: while a command waits for an answer it can be left.
+func TestInterruptOfEachCommand(t *testing.T) {
+	t.Parallel()
+	own, blueapis := commands()
+	for _, args := range append(own, blueapis...) {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			t.Parallel()
+			ctx, interrupt := context.WithCancel(t.Context())
+			s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				interrupt()
+				<-r.Context().Done() // and no answer
+			}))
+			t.Cleanup(s.Close)
+			stdout, stderr, got := runHere(ctx, s.URL, args...)
+			if args[0] == "controller" {
+				if strings.TrimPrefix(stdout, "Reloading environment\n") != "" || stderr != "\nAborted!\n" || got != statusError {
+					t.Errorf("exit status %d, stdout %q, stderr %q", got, stdout, stderr)
+				}
+			} else if stdout != "" || !strings.HasPrefix(stderr, "adamant: interrupted") || got != statusInterrupted {
+				t.Errorf("exit status %d, stdout %q, stderr %q", got, stdout, stderr)
+			}
+		})
+	}
+}
+
+// TestNobodyReads: a reader that has gone ends the program, as it ends cat.
+func TestNobodyReads(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	cmd := exec.CommandContext(t.Context(), "adamant", "-h", newReplay(t, scene{}).URL, "plans")
+	cmd.Env = append(os.Environ(), quickExit)
+	var errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = w, &errs
+	err = cmd.Run()
+	if got, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !got.Signaled() || got.Signal() != syscall.SIGPIPE || errs.Len() > 0 {
+		t.Errorf("%v, stderr %q", err, &errs)
+	}
 }
