@@ -25,6 +25,7 @@ func TestScript(t *testing.T) {
 		"aborted": {end: "task-aborted"},
 		"denied":  {deny: true},
 		"broken":  {broken: true},
+		"lasting": {state: "worker-state-running", end: "task-running"},
 	}
 	type serverKey struct{}
 	testscript.Run(t, testscript.Params{
