@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ const (
 	keyAttempts = attribute.Key("adamant.call.attempts")
 	keyOutcome  = attribute.Key("adamant.call.outcome")
 	keyReason   = attribute.Key("adamant.call.reason")  // why a call that failed stopped
-	keyWaited   = attribute.Key("adamant.call.wait")    // s
+	keyWaited   = attribute.Key("adamant.call.wait")    // s; on those that waited
 	keyNumber   = attribute.Key("adamant.attempt")      // from 1
 	keyCopy     = attribute.Key("adamant.attempt.copy") // on copies only
 	keyVerdict  = attribute.Key("adamant.attempt.verdict")
@@ -70,8 +71,8 @@ func (t *telemetry) waiting(ctx context.Context, w retry.WaitInfo) {
 	}
 	c.span.AddEvent("wait", trace.WithAttributes(attrs...))
 	if w.Delay > 0 { // each resend has one backoff, and may have to wait at the gate besides
-		t.Log.LogAttrs(ctx, slog.LevelInfo, "resend scheduled", t.record(w.Op, w.CallID, w.Err,
-			slog.Int("attempt", w.Number), slog.Int("of", w.Of), slog.Duration("wait", w.Delay))...)
+		t.Log.LogAttrs(ctx, slog.LevelInfo, "resend scheduled", t.record(w.Op, w.CallID, w.Of, w.Err,
+			slog.Int("attempt", w.Number), slog.Float64("wait", seconds(w.Delay)))...)
 	}
 }
 
@@ -94,7 +95,10 @@ func (t *telemetry) ended(ctx context.Context, e retry.EndInfo) {
 		ended = append(ended, keyErrorType.String(t.errorType(e.Err)))
 	}
 	t.countCall(ctx, c.op, ended, e, waited)
-	c.span.SetAttributes(append(ended, keyAttempts.Int(e.Attempts), keyWaited.Float64(seconds(waited)))...)
+	c.span.SetAttributes(append(ended, keyAttempts.Int(e.Attempts))...)
+	if waited > 0 {
+		c.span.SetAttributes(keyWaited.Float64(seconds(waited)))
+	}
 	if failed, ok := errors.AsType[*retry.Error](e.Err); ok {
 		c.span.SetAttributes(keyReason.String(failed.Reason.String()))
 		if failed.Reason != retry.Cancelled { // by the caller, who knows
@@ -105,8 +109,8 @@ func (t *telemetry) ended(ctx context.Context, e retry.EndInfo) {
 	if e.Attempts < 2 {
 		return
 	}
-	attrs := t.record(e.Op, e.CallID, e.Err,
-		slog.Int("attempts", e.Attempts), slog.Int("of", e.Of), slog.Duration("took", e.Took), slog.Duration("waited", waited))
+	attrs := t.record(e.Op, e.CallID, e.Of, e.Err,
+		slog.Int("attempts", e.Attempts), slog.Float64("took", seconds(e.Took)), slog.Float64("waited", seconds(waited)))
 	if e.Err != nil {
 		t.Log.LogAttrs(ctx, slog.LevelWarn, "call failed", attrs...)
 		return
@@ -126,7 +130,10 @@ func (c *call) endWait() {
 
 // record makes the attributes of a record. The operation is as the call has it,
 // whatever it is called in metrics.
-func (t *telemetry) record(op, callID string, cause error, attrs ...slog.Attr) []slog.Attr {
+func (t *telemetry) record(op, callID string, of int, cause error, attrs ...slog.Attr) []slog.Attr {
+	if of > 0 {
+		attrs = slices.Insert(attrs, 1, slog.Int("of", of)) // attempt k of n
+	}
 	attrs = append([]slog.Attr{slog.String("op", op), slog.String("call", callID)}, attrs...)
 	if cause != nil {
 		attrs = append(attrs, slog.String(string(keyErrorType), t.errorType(cause)), slog.String("cause", cause.Error()))

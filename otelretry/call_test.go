@@ -39,7 +39,7 @@ func TestOutcomes(t *testing.T) {
 		call(ended, "five", 0, nil)
 
 		same(t, "spans", l.tree(), `
-			internal one call.attempts=1 call.outcome=ok call.wait=0
+			internal one call.attempts=1 call.outcome=ok
 			  client one attempt.verdict=done attempt=1
 			internal two call.attempts=2 call.outcome=ok_after_resend call.wait=0.25
 			  : wait attempt=2 error.type=_OTHER wait.delay=0.25 wait.gate=false
@@ -49,9 +49,9 @@ func TestOutcomes(t *testing.T) {
 			  : wait attempt=2 error.type=_OTHER wait.delay=0.25 wait.gate=false
 			  client three attempt.verdict=ambiguous attempt=1 error.type=_OTHER (Error )
 			  client three attempt.verdict=ambiguous attempt=2 error.type=_OTHER (Error )
-			internal four call.attempts=1 call.outcome=failed_at_once call.reason=another attempt cannot help call.wait=0 error.type=_OTHER (Error another attempt cannot help)
+			internal four call.attempts=1 call.outcome=failed_at_once call.reason=another attempt cannot help error.type=_OTHER (Error another attempt cannot help)
 			  client four attempt.verdict=fatal attempt=1 error.type=_OTHER (Error )
-			internal five call.attempts=0 call.outcome=failed_at_once call.reason=cancelled call.wait=0 error.type=cancelled
+			internal five call.attempts=0 call.outcome=failed_at_once call.reason=cancelled error.type=cancelled
 			`)
 		same(t, "metrics", l.metrics(), `
 			attempts attempt.verdict=ambiguous error.type=_OTHER op=three: 2
@@ -81,10 +81,10 @@ func TestOutcomes(t *testing.T) {
 			gate.waiters: 0
 			`)
 		same(t, "records", l.log.String(), `
-			level=INFO msg="resend scheduled" op=two attempt=2 of=2 wait=250ms error.type=_OTHER cause=down
-			level=INFO msg="answered after resend" op=two attempts=2 of=2 took=300ms waited=300ms
-			level=INFO msg="resend scheduled" op=three attempt=2 of=2 wait=250ms error.type=_OTHER cause=down
-			level=WARN msg="call failed" op=three attempts=2 of=2 took=300ms waited=300ms error.type=_OTHER cause="three: down (all 2 attempts failed, in 0.2 s)"
+			level=INFO msg="resend scheduled" op=two attempt=2 of=2 wait=0.25 error.type=_OTHER cause=down
+			level=INFO msg="answered after resend" op=two attempts=2 of=2 took=0.2 waited=0.2
+			level=INFO msg="resend scheduled" op=three attempt=2 of=2 wait=0.25 error.type=_OTHER cause=down
+			level=WARN msg="call failed" op=three attempts=2 of=2 took=0.2 waited=0.2 error.type=_OTHER cause="three: down (all 2 attempts failed, in 0.2 s)"
 			`)
 	})
 }
@@ -107,7 +107,7 @@ func TestCopyThatWins(t *testing.T) {
 			t.Fatal(got, err)
 		}
 		same(t, "spans", l.tree(), `
-			internal GET /plans call.attempts=2 call.outcome=ok_after_resend call.wait=0
+			internal GET /plans call.attempts=2 call.outcome=ok_after_resend
 			  client GET /plans attempt.verdict=ambiguous attempt=1 error.type=cancelled http.request.method=GET url.template=/plans
 			  client GET /plans attempt.copy=true attempt.verdict=done attempt=2 http.request.method=GET http.request.resend_count=1 url.template=/plans
 			`)
@@ -134,7 +134,7 @@ func TestCancelledWhileUnderWay(t *testing.T) {
 		time.AfterFunc(100*time.Millisecond, cancel) // in the first wait
 		_, _ = retry.Do(ctx, p, func(context.Context, retry.Attempt) (int, error) { return 0, errDown })
 		same(t, "spans", l.tree(), `
-			internal op call.attempts=2 call.outcome=failed_after_resend call.reason=cancelled call.wait=0 error.type=cancelled
+			internal op call.attempts=2 call.outcome=failed_after_resend call.reason=cancelled error.type=cancelled
 			  client op attempt.verdict=ambiguous attempt=1 error.type=cancelled
 			  client op attempt.copy=true attempt.verdict=ambiguous attempt=2 error.type=cancelled
 			internal op call.attempts=1 call.outcome=failed_at_once call.reason=cancelled call.wait=0.1 error.type=_OTHER
@@ -155,7 +155,7 @@ func TestCallThatEndsBeforeItsAttempt(t *testing.T) {
 	calls.Ended(ctx, retry.EndInfo{Op: "op", Attempts: 2})
 	calls.Attempted(ctx, retry.AttemptInfo{Op: "op", Number: 2, Copy: true}, retry.Record{Verdict: retry.Succeeded})
 	same(t, "spans", l.tree(), `
-		internal op call.attempts=2 call.outcome=ok_after_resend call.wait=0
+		internal op call.attempts=2 call.outcome=ok_after_resend
 		  client op attempt=1
 		  client op attempt.copy=true attempt=2
 		`)
@@ -224,7 +224,7 @@ func TestSpanIsInTheOperation(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "spans", l.tree(), `
-		internal op call.attempts=1 call.outcome=ok call.wait=0
+		internal op call.attempts=1 call.outcome=ok
 		  client op attempt.verdict=done attempt=1
 		    internal inner
 		`)

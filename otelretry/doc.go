@@ -42,5 +42,6 @@
 //
 // A resend that is going to be made is a record of level INFO with its cause and
 // delay, and so is the end of a call that was answered after one; the end of one
-// that failed after several attempts is a WARN. No attempt is ever an ERROR.
+// that failed after several attempts is a WARN. No attempt is ever an ERROR. Times
+// are in seconds.
 package otelretry

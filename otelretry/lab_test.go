@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -45,7 +44,7 @@ func newLab(t *testing.T) *lab {
 			return slog.Attr{}
 		}
 		if a.Key == "took" || a.Key == "waited" {
-			return slog.Duration(a.Key, a.Value.Duration().Round(100*time.Millisecond))
+			return slog.String(a.Key, fmt.Sprintf("%.1f", a.Value.Float64()))
 		}
 		return a
 	}}))

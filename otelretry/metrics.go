@@ -34,7 +34,7 @@ func (m *meters) make(meter metric.Meter) error {
 	m.wait, errs[4] = meter.Float64Histogram("adamant.call.wait", metric.WithUnit("s"),
 		metric.WithDescription("Time that a call waited for its next attempt, of the calls that waited."),
 		metric.WithExplicitBucketBoundaries(.1, .25, .5, 1, 2, 3, 5, 10, 30, 60, 300))
-	m.gateState, errs[5] = meter.Int64ObservableGauge("adamant.gate.state",
+	m.gateState, errs[5] = meter.Int64ObservableGauge("adamant.gate.state", metric.WithUnit("1"),
 		metric.WithDescription("1 for the state that the gate of a destination is in, 0 for the others."))
 	m.gateWaiters, errs[6] = meter.Int64ObservableGauge("adamant.gate.waiters", metric.WithUnit("{call}"),
 		metric.WithDescription("Calls that wait at the gate of a destination."))

@@ -71,10 +71,10 @@ func TestThreeResends(t *testing.T) {
 			gate.waiters server.address=blueapi.sim server.port=80: 0
 			`)
 		same(t, "records", l.log.String(), `
-			level=INFO msg="resend scheduled" op="GET /plans/{name}" attempt=2 of=5 wait=250ms error.type=503 cause="answered 503 Service Unavailable"
-			level=INFO msg="resend scheduled" op="GET /plans/{name}" attempt=3 of=5 wait=375ms error.type=503 cause="answered 503 Service Unavailable"
-			level=INFO msg="resend scheduled" op="GET /plans/{name}" attempt=4 of=5 wait=562.5ms error.type=503 cause="answered 503 Service Unavailable"
-			level=WARN msg="call failed" op="GET /plans/{name}" attempts=4 of=5 took=1.2s waited=1.2s error.type=404 cause="GET /plans/{name}: GET /plans/{name}: 404 Not Found: Item not found (another attempt cannot help; 4 attempts in 1.2 s)"
+			level=INFO msg="resend scheduled" op="GET /plans/{name}" attempt=2 of=5 wait=0.25 error.type=503 cause="answered 503 Service Unavailable"
+			level=INFO msg="resend scheduled" op="GET /plans/{name}" attempt=3 of=5 wait=0.375 error.type=503 cause="answered 503 Service Unavailable"
+			level=INFO msg="resend scheduled" op="GET /plans/{name}" attempt=4 of=5 wait=0.5625 error.type=503 cause="answered 503 Service Unavailable"
+			level=WARN msg="call failed" op="GET /plans/{name}" attempts=4 of=5 took=1.2 waited=1.2 error.type=404 cause="GET /plans/{name}: GET /plans/{name}: 404 Not Found: Item not found (another attempt cannot help; 4 attempts in 1.2 s)"
 			`)
 		if all := tree + l.metrics() + l.log.String(); strings.Contains(all, "secret") {
 			t.Error("a secret was told")
