@@ -16,9 +16,22 @@ import (
 // commands are all that ask a server, of adamant's own and of blueapi's.
 func commands() (own, blueapis [][]string) {
 	own = [][]string{
-		{"state"}, {"plans"}, {"plans", "count"}, {"devices"}, {"devices", "stage.x"}, {"tasks"}, {"task", "T"},
-		{"env"}, {"env", "--reload"}, {"python-env"}, {"pause"}, {"resume"}, {"abort"}, {"stop"},
-		{"run", "count", "-i", "cm12345-1"}, {"run", "count", "-i", "cm12345-1", "--bg", "-o", "json"},
+		{"state"},
+		{"plans"},
+		{"plans", "count"},
+		{"devices"},
+		{"devices", "stage.x"},
+		{"tasks"},
+		{"task", "T"},
+		{"env"},
+		{"env", "--reload"},
+		{"python-env"},
+		{"pause"},
+		{"resume"},
+		{"abort"},
+		{"stop"},
+		{"run", "count", "-i", "cm12345-1"},
+		{"run", "count", "-i", "cm12345-1", "--bg", "-o", "json"},
 	}
 	for _, line := range []string{
 		"state", "plans", "devices", "env", "env -r", "get-python-env", "pause", "resume", "abort", "stop",
@@ -58,8 +71,10 @@ func TestBadServers(t *testing.T) {
 	}{
 		{"a page", answer(200, "text/html", page), "not from a blueapi server"},
 		{"an error page", answer(404, "text/html; charset=utf-8", page), "not from a blueapi server"},
-		{"a login page", answer(302, "text/html", page, "Location", "https://login.example/auth?state=secret"),
-			"redirected to https://login.example/auth"},
+		{
+			"a login page", answer(302, "text/html", page, "Location", "https://login.example/auth?state=secret"),
+			"redirected to https://login.example/auth",
+		},
 		{"another server's JSON", answer(200, "application/json", `{"hello": [1, 2]}`), "blueapi server"},
 		{"another server's error", answer(404, "application/json", `{"error": "no such route"}`), "not from a blueapi server"},
 		{"a bare list", answer(200, "application/json", `[]`), "blueapi server"},

@@ -37,5 +37,5 @@ func (a *app) whyBroken(ctx context.Context, c *blueapi.Client, err error) strin
 		return ""
 	}
 	return line + "the server hangs in a reload of its environment, or has just begun one; " +
-		"if 'adamant env' shows the same id in a minute, 'adamant env --reload --force' heals it"
+		"if 'adamant env' shows the same id in a minute, 'adamant env --reload' heals it"
 }

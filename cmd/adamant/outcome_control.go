@@ -93,8 +93,12 @@ func controlJSON(r blueapi.ControlResult) string {
 		effect = "withdrawn"
 	}
 	return dumps(pyDict{
-		{"task_id", orNull(r.TaskID)}, {"state", orNull(string(r.State))}, {"effect", effect},
-		{"sent", pyInt(fmt.Sprint(r.Sent))}, {"unanswered", pyInt(fmt.Sprint(r.Unanswered))}, {"other", orNull(r.Other)},
+		{"task_id", orNull(r.TaskID)},
+		{"state", orNull(string(r.State))},
+		{"effect", effect},
+		{"sent", pyInt(fmt.Sprint(r.Sent))},
+		{"unanswered", pyInt(fmt.Sprint(r.Unanswered))},
+		{"other", orNull(r.Other)},
 	}, 0) + "\n"
 }
 

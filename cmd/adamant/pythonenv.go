@@ -63,8 +63,11 @@ func (f format) pythonEnv(e blueapi.PythonEnvironment) string {
 		list := make([]any, len(e.Packages))
 		for i, p := range e.Packages {
 			list[i] = pyDict{
-				{"name", p.Name}, {"version", p.Version}, {"location", p.Location},
-				{"is_dirty", p.IsDirty}, {"source", p.Source},
+				{"name", p.Name},
+				{"version", p.Version},
+				{"location", p.Location},
+				{"is_dirty", p.IsDirty},
+				{"source", p.Source},
 			}
 		}
 		return dumps(pyDict{{"installed_packages", list}, {"scratch_enabled", e.ScratchEnabled}}, 0) + "\n"
