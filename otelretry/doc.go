@@ -23,7 +23,9 @@
 // the context that the operation is given: spans that are made there hang below the
 // attempt, and [Header] sends it to the server. Where the operation is named as
 // those of HTTP are, such as "GET /plans/{name}", it bears the attributes of
-// HTTP that can be told from its name and its end.
+// HTTP that can be told from its name and its end. The attempts of a
+// retryhttp.Transport share the header of their request: after [Header] with that,
+// the server's spans hang below the caller's span.
 //
 // # Metrics
 //
