@@ -1,0 +1,267 @@
+//go:build linux && realserver
+
+package realserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/adamant-go/adamant/test/realserver/faultproxy"
+)
+
+// TestPromise1CommandsFrozen stops the server's processes at every request of the
+// commands that control: they succeed, and have their effect.
+func TestPromise1CommandsFrozen(t *testing.T) {
+	s := theServer(t)
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type frozenCell struct {
+		command short
+		moment  moment
+		long    time.Duration
+	}
+	var all []frozenCell
+	for _, c := range shorts() {
+		if len(c.moments) <= 2 {
+			continue // it reads
+		}
+		for _, m := range c.moments {
+			for _, d := range []time.Duration{time.Second, 2500 * time.Millisecond} {
+				if m.at.Request > 0 && !m.at.Answered {
+					all = append(all, frozenCell{c, m, d})
+				}
+			}
+		}
+	}
+	if every, n, rng := choice(t); !every {
+		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		all = all[:min(n/5, len(all))]
+	}
+	var rows []string
+	for _, f := range all {
+		t.Run(strings.ReplaceAll(fmt.Sprintf("%s/%s/%v", f.command.words, f.moment.name, f.long), " ", "-"), func(t *testing.T) {
+			now := s.set(t, f.command.scene)
+			p, err := faultproxy.Listen(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			for range f.moment.at.Request - 1 {
+				p.Before("", "", func() {})
+			}
+			thawed := make(chan (<-chan struct{}), 1)
+			p.Before(f.moment.at.Method, f.moment.at.Path, func() {
+				ch, err := s.Freeze(f.long)
+				if err != nil {
+					t.Error(err)
+				}
+				thawed <- ch
+			})
+			e := execute(t, 2*time.Minute, f.command.args(s, bin, p.URL(), now))
+			select {
+			case ch := <-thawed:
+				<-ch
+			default:
+				t.Error("no such moment")
+			}
+			wrong := f.command.holds(t, s, now, e)
+			words := fmt.Sprintf("ok, %.1f s", e.took.Seconds())
+			if wrong != "" || e.exit != 0 {
+				t.Errorf("%s\n%v\nrequests: %s", wrong, e, describe(p))
+				words = fmt.Sprintf("**exit %d %s, %.1f s**", e.exit, wrong, e.took.Seconds())
+			}
+			rows = append(rows, fmt.Sprintf("| %s | frozen %v | %s | %s |", f.command.words, f.long, f.moment.name, words))
+		})
+	}
+	s.clear(t)
+	fmt.Fprintf(os.Stdout, "\n%s\n\n", strings.Join(rows, "\n"))
+}
+
+// TestControlTwice has a proxy send the request of a control command twice, as an
+// ingress may.
+func TestControlTwice(t *testing.T) {
+	s := theServer(t)
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	every, _, _ := choice(t)
+	for _, c := range shorts() {
+		if len(c.moments) <= 2 || strings.HasPrefix(c.words, "controller") || !every && c.scene == idle {
+			continue
+		}
+		t.Run(strings.ReplaceAll(c.words, " ", "-"), func(t *testing.T) {
+			now := s.set(t, c.scene)
+			p, err := faultproxy.Listen(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			method, path := http.MethodPut, "/worker/state"
+			if c.scene == idle {
+				method, path = http.MethodDelete, "/environment"
+			}
+			twin := p.Duplicate(method, path)
+			e := execute(t, time.Minute, c.args(s, bin, p.URL(), now))
+			status := <-twin
+			if wrong := c.holds(t, s, now, e); wrong != "" || e.exit != 0 {
+				t.Errorf("%s; the twin was told %d\n%v\nrequests: %s", wrong, status, e, describe(p))
+			}
+			t.Logf("the twin was told %d\n%v", status, e)
+		})
+	}
+	s.clear(t)
+}
+
+// TestControlAfterAnother has another client do something to the plan between the
+// guard and the request of a command: what is said is true.
+func TestControlAfterAnother(t *testing.T) {
+	s := theServer(t)
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"pause", "abort", "stop", "resume"} {
+		for _, state := range []string{"PAUSED", "ABORTING", "STOPPING"} {
+			t.Run(verb+"/"+state, func(t *testing.T) {
+				sc := running
+				if verb == "resume" {
+					sc = paused
+				}
+				now := s.set(t, sc)
+				if sc == paused && state == "PAUSED" {
+					state = "RUNNING"
+				}
+				p, err := faultproxy.Listen(s.URL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				p.Before(http.MethodPut, "/worker/state", func() { s.put(t, state) })
+				args := []string{bin, "-h", p.URL(), verb, "--task", now.task}
+				if verb == "resume" {
+					args = append(args, "-y")
+				}
+				e := execute(t, time.Minute, args)
+				if strings.Contains(e.stderr, "by itself") || e.exit > 1 {
+					t.Errorf("it was not so: the worker is %s, and the plan was interrupted: %v\n%v",
+						s.state(t), s.record(t, now.task).interrupted(), e)
+				}
+			})
+		}
+	}
+	s.clear(t)
+}
+
+// TestControlRestart kills the server between the guard and the request of a command,
+// and starts it again: it says what it does not know, and asks nothing of a plan that
+// runs then.
+func TestControlRestart(t *testing.T) {
+	s := theServer(t)
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	verbs := []string{"abort", "stop", "pause"}
+	if every, _, _ := choice(t); !every {
+		verbs = verbs[:1]
+	}
+	said := func(t *testing.T, e ended) (r strayed) {
+		if err := json.Unmarshal([]byte(e.stdout), &r); err != nil {
+			t.Errorf("%v\n%v", err, e)
+		}
+		return r
+	}
+	for _, verb := range verbs {
+		t.Run(verb+"/away", func(t *testing.T) {
+			now := s.set(t, running)
+			p, err := faultproxy.Listen(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			p.Before(http.MethodPut, "/worker/state", func() {
+				if err := s.Kill(); err != nil {
+					t.Error(err)
+				}
+			})
+			e := execute(t, time.Minute, []string{bin, "-h", p.URL(), verb, "--task", now.task, "-o", "json"})
+			if r := said(t, e); e.exit != 8 || r.Unanswered != 1 || r.Effect != "" {
+				t.Errorf("%v\nrequests: %s", e, describe(p))
+			}
+			if err := s.Again(); err != nil {
+				t.Fatal(err)
+			}
+			t.Log(e)
+		})
+		t.Run(verb+"/waited-for", func(t *testing.T) {
+			now := s.set(t, running)
+			p, err := faultproxy.Listen(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			next := make(chan string, 1)
+			p.Before(http.MethodPut, "/worker/state", func() {
+				if err := s.Kill(); err != nil {
+					t.Error(err)
+				}
+				go func() {
+					if err := s.Again(); err != nil {
+						t.Error(err)
+					}
+					next <- s.begin(t, plan{"nap", map[string]any{"seconds": 30}})
+				}()
+			})
+			e := execute(t, 2*time.Minute, []string{bin, "-h", p.URL(), verb, "--task", now.task, "-o", "json", "--wait", "1m"})
+			task := <-next
+			r := said(t, e)
+			puts := 0
+			for _, r := range p.Requests() {
+				if r.Method == http.MethodPut {
+					puts++
+				}
+			}
+			if e.exit != 8 || r.Effect != "" || puts != 1 || s.state(t) != "RUNNING" || s.record(t, task).interrupted() {
+				t.Errorf("%v\nrequests: %s", e, describe(p))
+			}
+			t.Log(e)
+		})
+		t.Run(verb+"/delivered-to-the-next", func(t *testing.T) {
+			now := s.set(t, running)
+			p, err := faultproxy.Listen(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			var next string
+			var begun time.Time
+			done := make(chan struct{})
+			p.Before(http.MethodPut, "/worker/state", func() {
+				defer close(done)
+				if err := errors.Join(s.Kill(), s.Again()); err != nil {
+					t.Error(err)
+				}
+				next = s.begin(t, plan{"nap", map[string]any{"seconds": 30}})
+				begun = time.Now()
+			})
+			e := execute(t, 2*time.Minute, []string{bin, "-h", p.URL(), verb, "--task", now.task, "-o", "json", "--wait", "1m"})
+			ended := time.Now()
+			<-done
+			r := said(t, e)
+			if seen := begun.Before(ended.Add(-time.Second)); e.exit != 8 || r.Other != next && (seen || r.Unanswered != 1) {
+				t.Errorf("next %s\n%v\nrequests: %s", next, e, describe(p))
+			}
+			t.Log(e)
+		})
+	}
+	s.clear(t)
+}
