@@ -105,10 +105,9 @@ func (a *app) prepare(ctx context.Context, c *blueapi.Client, r *blueapi.TaskReq
 		return false, nil
 	}
 	var unchecked error
-	switch {
-	case o.noCheck && !o.given.haveTexts():
-		r.Params = o.given.object()
-	default:
+	if o.noCheck && !o.given.haveTexts() {
+		r.Params = o.given.object() // without asking the server anything
+	} else {
 		r.Params, unchecked, err = o.given.forPlan(ctx, a.ui.voice, c, r.Name, o.noCheck)
 	}
 	if err != nil || !o.dryRun {

@@ -188,9 +188,9 @@ func misfit(s schema, v any) string {
 	case "null": // beside other types, and v is not null
 		return "Input should be None"
 	case "integer":
-		return misfitNumber("integer", v, func(f float64) bool { return f == math.Trunc(f) })
+		return misfitNumber("integer", "an integer", v, func(f float64) bool { return f == math.Trunc(f) })
 	case "number":
-		return misfitNumber("number", v, func(float64) bool { return true })
+		return misfitNumber("number", "a number", v, func(float64) bool { return true })
 	case "boolean":
 		return misfitTruth(v)
 	case "string":
@@ -212,7 +212,7 @@ func misfit(s schema, v any) string {
 	return ""
 }
 
-func misfitNumber(name string, v any, fits func(float64) bool) string {
+func misfitNumber(name, oneOf string, v any, fits func(float64) bool) string {
 	valid := "Input should be a valid " + name
 	switch v := v.(type) {
 	case bool, pyInt:
@@ -226,8 +226,7 @@ func misfitNumber(name string, v any, fits func(float64) bool) string {
 		// Python allows 1_000; and what is too large is not for us to refuse.
 		f, err := strconv.ParseFloat(strings.ReplaceAll(strings.TrimSpace(v), "_", ""), 64)
 		if err != nil && !errors.Is(err, strconv.ErrRange) || !fits(f) {
-			article := map[string]string{"integer": "an integer", "number": "a number"}
-			return valid + ", unable to parse string as " + article[name]
+			return valid + ", unable to parse string as " + oneOf
 		}
 		return ""
 	}

@@ -66,7 +66,8 @@ func (s *simulator) start(ts *testscript.TestScript, args []string) {
 func (s *simulator) ask(ts *testscript.TestScript, method, path, body string) {
 	r, err := http.NewRequestWithContext(s.ctx, method, s.control+path, strings.NewReader(body))
 	ts.Check(err)
-	resp, err := http.DefaultClient.Do(r)
+	var client http.Client
+	resp, err := client.Do(r)
 	ts.Check(err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
