@@ -1,25 +1,23 @@
 package sim
 
 import (
+	"cmp"
 	"time"
 )
 
-// defaultReloadTime, and that a third of it is the old process's, are what 1.21.1
-// took with its demo devices: 4.3 to 7 s.
-const defaultReloadTime = 6 * time.Second
+// What 1.21.1 took with its demo devices: 4.3 to 7 s in all, a third of it for the
+// end of the old process, and of that some 50 ms for the teardown.
+const (
+	defaultReloadTime   = 6 * time.Second
+	defaultTeardownTime = 50 * time.Millisecond
+)
 
 // reload stops the worker's process and starts another, as the real one does in a
 // thread of its own for each DELETE /environment: two may be under way.
 func (p *process) reload() error {
-	total := p.server.ReloadTime
-	if total <= 0 {
-		total = defaultReloadTime
-	}
+	total := cmp.Or(p.server.ReloadTime, defaultReloadTime)
 	ending := total / 3
-	teardown := ending
-	if t := p.server.TeardownTime; t > 0 {
-		teardown = min(t, ending)
-	}
+	teardown := min(cmp.Or(p.server.TeardownTime, defaultTeardownTime), ending)
 	if err := p.stop(teardown, ending-teardown); err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func TestReloadTwice(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := newLab(t, &sim.Server{TeardownTime: 50 * time.Millisecond})
+				l := newLab(t, &sim.Server{})
 				known := l.environment().ID
 				l.delete()
 				if tt.gap > 0 {
@@ -137,7 +137,7 @@ func TestReloadWhilePolling(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.path+" after "+tt.at.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := newLab(t, &sim.Server{TeardownTime: 50 * time.Millisecond})
+				l := newLab(t, &sim.Server{})
 				known := l.environment().ID
 				l.delete()
 				time.Sleep(tt.at)

@@ -55,8 +55,7 @@ type Server struct {
 	// worker wedges the reload: the worker is made again, in a process that then
 	// never ends, until the next DELETE /environment. Afterwards everything but
 	// GET /environment and /healthz gets text 500 until the new process is there.
-	// It was 50 ms on an idle machine and more on a busy one. 0 is the worst: all
-	// of the third.
+	// 0 means 50 ms, as on an idle machine; a busy one takes longer.
 	TeardownTime time.Duration
 	// NoBroker says that the server's message broker is away: the environment says
 	// that it is not initialized, yet plans run, and are recorded as failed.

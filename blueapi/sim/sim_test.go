@@ -203,7 +203,8 @@ func TestReload(t *testing.T) {
 // TestReloadWedged: a request while the old worker is stopping makes a new one in
 // the process that should end, and the reload never does.
 func TestReloadWedged(t *testing.T) {
-	inLab(t, func(l *lab) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &sim.Server{TeardownTime: 2 * time.Second}) // a busy machine
 		before := l.environment()
 		l.Reload()
 		time.Sleep(time.Second)
