@@ -1,6 +1,7 @@
 package otelretry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/adamant-go/adamant/retry"
+	"github.com/adamant-go/adamant/retryhttp"
 )
 
 const keyErrorType = semconv.ErrorTypeKey
@@ -38,9 +40,22 @@ func (t *telemetry) attempt(ctx context.Context, a retry.AttemptInfo) context.Co
 	}
 	ctx, span := t.tracer.Start(ctx, c.op, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.attempts[a.Number] = span
-	return ctx
+	c.mu.Unlock()
+	return retryhttp.WithTrace(ctx, &retryhttp.Trace{
+		Sending: func(r *http.Request) {
+			span.SetAttributes(requestAttributes(r)...)
+			Header(ctx, r.Header)
+		},
+		Answered: func(resp *http.Response) { span.SetAttributes(semconv.HTTPResponseStatusCode(resp.StatusCode)) },
+	})
+}
+
+// requestAttributes leaves out of the URL what may be secret.
+func requestAttributes(r *http.Request) []attribute.KeyValue {
+	u := *r.URL
+	u.User, u.RawQuery, u.ForceQuery, u.Fragment = nil, "", false, ""
+	return append(Server(&u), semconv.HTTPRequestMethodKey.String(cmp.Or(r.Method, http.MethodGet)), semconv.URLFull(u.String()))
 }
 
 // attempted ends the span of an attempt, and counts it.

@@ -22,10 +22,9 @@
 // Each attempt, copies included, is a CLIENT span below that of its call, and is in
 // the context that the operation is given: spans that are made there hang below the
 // attempt, and [Header] sends it to the server. Where the operation is named as
-// those of HTTP are, such as "GET /plans/{name}", it bears the attributes of
-// HTTP that can be told from its name and its end. The attempts of a
-// retryhttp.Transport share the header of their request: after [Header] with that,
-// the server's spans hang below the caller's span.
+// those of HTTP are, such as "GET /plans/{name}", its method and template are
+// attributes; what package retryhttp sends and is answered tells the others, and
+// takes the span to the server without Header.
 //
 // # Metrics
 //

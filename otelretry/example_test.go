@@ -18,7 +18,8 @@ import (
 // Any HTTP service is observed through the policy of a retryhttp.Transport.
 func ExampleObserver() {
 	requests := 0
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("the server is told of a span:", r.Header.Get("Traceparent") != "")
 		if requests++; requests < 3 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -52,6 +53,9 @@ func ExampleObserver() {
 		fmt.Println(span.SpanKind, span.Name, len(span.Events), "waits")
 	}
 	// Output:
+	// the server is told of a span: true
+	// the server is told of a span: true
+	// the server is told of a span: true
 	// client GET /temperature 0 waits
 	// client GET /temperature 0 waits
 	// client GET /temperature 0 waits

@@ -42,7 +42,7 @@ func TestThreeResends(t *testing.T) {
 		}
 		defer client.Close()
 		ctx, caller := l.provider.Tracer("").Start(t.Context(), "caller")
-		if _, err := client.Plan(ctx, "count-of-secrets"); !isNotFound(err) {
+		if _, err := client.Plan(ctx, "count-of-s"); !isNotFound(err) {
 			t.Fatal(err)
 		}
 		caller.End()
@@ -54,10 +54,10 @@ func TestThreeResends(t *testing.T) {
 			    : wait attempt=2 error.type=503 wait.delay=0.25 wait.gate=false
 			    : wait attempt=3 error.type=503 wait.delay=0.375 wait.gate=false
 			    : wait attempt=4 error.type=503 wait.delay=0.5625 wait.gate=false
-			    client GET /plans/{name} attempt.verdict=ambiguous attempt=1 error.type=503 http.request.method=GET http.response.status_code=503 server.address=blueapi.sim server.port=80 url.template=/plans/{name} (Error )
-			    client GET /plans/{name} attempt.verdict=ambiguous attempt=2 error.type=503 http.request.method=GET http.request.resend_count=1 http.response.status_code=503 server.address=blueapi.sim server.port=80 url.template=/plans/{name} (Error )
-			    client GET /plans/{name} attempt.verdict=ambiguous attempt=3 error.type=503 http.request.method=GET http.request.resend_count=2 http.response.status_code=503 server.address=blueapi.sim server.port=80 url.template=/plans/{name} (Error )
-			    client GET /plans/{name} attempt.verdict=fatal attempt=4 error.type=404 http.request.method=GET http.request.resend_count=3 http.response.status_code=404 server.address=blueapi.sim server.port=80 url.template=/plans/{name} (Error )
+			    client GET /plans/{name} attempt.verdict=ambiguous attempt=1 error.type=503 http.request.method=GET http.response.status_code=503 server.address=blueapi.sim server.port=80 url.full=http://blueapi.sim/api/v1/plans/count-of-s url.template=/plans/{name} (Error )
+			    client GET /plans/{name} attempt.verdict=ambiguous attempt=2 error.type=503 http.request.method=GET http.request.resend_count=1 http.response.status_code=503 server.address=blueapi.sim server.port=80 url.full=http://blueapi.sim/api/v1/plans/count-of-s url.template=/plans/{name} (Error )
+			    client GET /plans/{name} attempt.verdict=ambiguous attempt=3 error.type=503 http.request.method=GET http.request.resend_count=2 http.response.status_code=503 server.address=blueapi.sim server.port=80 url.full=http://blueapi.sim/api/v1/plans/count-of-s url.template=/plans/{name} (Error )
+			    client GET /plans/{name} attempt.verdict=fatal attempt=4 error.type=404 http.request.method=GET http.request.resend_count=3 http.response.status_code=404 server.address=blueapi.sim server.port=80 url.full=http://blueapi.sim/api/v1/plans/count-of-s url.template=/plans/{name} (Error )
 			`)
 		same(t, "metrics", l.metrics(), `
 			attempts attempt.verdict=ambiguous error.type=503 op=GET /plans/{name} server.address=blueapi.sim server.port=80: 3

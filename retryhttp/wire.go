@@ -194,6 +194,7 @@ func (w *Wire) Send(ctx context.Context, r *http.Request, a retry.Attempt, watch
 			return nil, failureOf(r, err, isDial(err))
 		}
 		resp.Request = r
+		traceOf(ctx).answered(resp)
 		return resp, nil
 	}
 	return w.sendWatched(ctx, r, a, time.Time{})
@@ -260,6 +261,7 @@ func (w *Wire) sendWatched(ctx context.Context, r *http.Request, a retry.Attempt
 		return nil, f
 	}
 	resp.Request = r
+	traceOf(ctx).answered(resp)
 	if resp.Body == http.NoBody {
 		cancel(context.Canceled)
 	} else {
@@ -361,13 +363,17 @@ func prepare(out, r *http.Request, a retry.Attempt) (*http.Request, error) {
 		out.Body = &heardBody{out.Body, a}
 	}
 	out.GetBody = nil // net/http resends only what it can replay
-	if a.Number > 1 || a.Nested() {
+	trace, announce := traceOf(out.Context()), a.Number > 1 || a.Nested()
+	if announce || trace != nil {
 		out.Header = r.Header.Clone()
 		if out.Header == nil {
 			out.Header = make(http.Header)
 		}
+	}
+	if announce {
 		Announce(out.Header, a)
 	}
+	trace.sending(out)
 	return out, nil
 }
 

@@ -139,7 +139,8 @@ func (c *collector) checkTree(t *testing.T) (resent ptrace.Span) {
 				resends = fmt.Sprint(k)
 			}
 			if attempt.Kind() != ptrace.SpanKindClient || attr(attempt.Attributes(), "http.request.resend_count") != resends ||
-				attr(attempt.Attributes(), "server.address") != "127.0.0.1" {
+				attr(attempt.Attributes(), "server.address") != "127.0.0.1" || attr(attempt.Attributes(), "http.response.status_code") == "" ||
+				!strings.HasPrefix(attr(attempt.Attributes(), "url.full"), "http://127.0.0.1:") {
 				t.Errorf("attempt %d of %s: %v %v", k+1, call.Name(), attempt.Kind(), attempt.Attributes().AsRaw())
 			}
 		}
