@@ -74,8 +74,12 @@ func TestProgress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var stderr bytes.Buffer
-		stop := (&ui{err: &stderr, terminal: true}).progress("the new environment")
+		u := &ui{err: &stderr, terminal: true}
+		stop := u.progress("the new environment")
+		other := u.notifier()
+		other.Waiting("the server to answer")
 		time.Sleep(25 * time.Second)
+		other.Over()
 		stop()
 		time.Sleep(time.Minute)
 		const want = "adamant: waiting for the new environment\n" +

@@ -26,7 +26,11 @@ func (u *ui) notifier() *notifier {
 	if !u.terminal || u.quiet {
 		return &notifier{}
 	}
-	return &notifier{say: u.note}
+	return &notifier{say: func(format string, args ...any) {
+		if !u.progressing.Load() {
+			u.note(format, args...)
+		}
+	}}
 }
 
 // progressEvery is how often the user is told how long a wait has lasted, if its
@@ -34,9 +38,13 @@ func (u *ui) notifier() *notifier {
 const progressEvery = 10 * time.Second
 
 // progress tells the user at a terminal what is being waited for, and for how long,
-// until it is stopped.
+// until it is stopped. Meanwhile nothing else that is waited for is said.
 func (u *ui) progress(what string) (stop func()) {
 	n := u.notifier()
+	if n.say != nil {
+		n.say = u.note
+	}
+	u.progressing.Store(true)
 	n.Waiting(what)
 	begin, tick, done := time.Now(), time.NewTicker(progressEvery), make(chan struct{})
 	var ended sync.WaitGroup
@@ -55,6 +63,7 @@ func (u *ui) progress(what string) (stop func()) {
 		close(done)
 		ended.Wait()
 		n.Over()
+		u.progressing.Store(false)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode"
 
 	"golang.org/x/term"
@@ -35,7 +36,8 @@ type ui struct {
 	voice    voice
 	quiet    bool
 
-	messages sync.Mutex // one at a time
+	messages    sync.Mutex // one at a time
+	progressing atomic.Bool
 }
 
 // voice is whose words are used.
