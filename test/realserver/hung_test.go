@@ -129,34 +129,40 @@ func TestControlAfterAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, verb := range []string{"pause", "abort", "stop", "resume"} {
-		for _, state := range []string{"PAUSED", "ABORTING", "STOPPING"} {
-			t.Run(verb+"/"+state, func(t *testing.T) {
-				sc := running
-				if verb == "resume" {
-					sc = paused
-				}
-				now := s.set(t, sc)
-				if sc == paused && state == "PAUSED" {
-					state = "RUNNING"
-				}
-				p, err := faultproxy.Listen(s.URL)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer p.Close()
-				p.Before(http.MethodPut, "/worker/state", func() { s.put(t, state) })
-				args := []string{bin, "-h", p.URL(), verb, "--task", now.task}
-				if verb == "resume" {
-					args = append(args, "-y")
-				}
-				e := execute(t, time.Minute, args)
-				if strings.Contains(e.stderr, "by itself") || e.exit > 1 {
-					t.Errorf("it was not so: the worker is %s, and the plan was interrupted: %v\n%v",
-						s.state(t), s.record(t, now.task).interrupted(), e)
-				}
-			})
+	type meeting struct{ verb, theirs string }
+	var all []meeting
+	for _, verb := range []string{"pause", "abort", "stop"} {
+		for _, theirs := range []string{"PAUSED", "ABORTING", "STOPPING"} {
+			all = append(all, meeting{verb, theirs})
 		}
+	}
+	for _, theirs := range []string{"RUNNING", "ABORTING", "STOPPING"} {
+		all = append(all, meeting{"resume -y", theirs})
+	}
+	if every, n, rng := choice(t); !every {
+		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		all = all[:min(n/5, len(all))]
+	}
+	for _, m := range all {
+		t.Run(strings.ReplaceAll(m.verb+"/"+m.theirs, " ", "-"), func(t *testing.T) {
+			c := short{words: m.verb + " --task TASK", scene: running}
+			if m.verb == "resume -y" {
+				c.scene = paused
+			}
+			now := s.set(t, c.scene)
+			p, err := faultproxy.Listen(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			p.Before(http.MethodPut, "/worker/state", func() { s.put(t, m.theirs) })
+			e := execute(t, time.Minute, c.args(s, bin, p.URL(), now))
+			if strings.Contains(e.stderr, "by itself") || e.exit > 1 {
+				t.Errorf("it was not so: the worker is %s, and the plan was interrupted: %v\n%v\nrequests: %s",
+					s.state(t), s.record(t, now.task).interrupted(), e, describe(p))
+			}
+			t.Log(e)
+		})
 	}
 	s.clear(t)
 }
@@ -170,8 +176,9 @@ func TestControlRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	every, _, _ := choice(t)
 	verbs := []string{"abort", "stop", "pause"}
-	if every, _, _ := choice(t); !every {
+	if !every {
 		verbs = verbs[:1]
 	}
 	said := func(t *testing.T, e ended) (r strayed) {
@@ -182,6 +189,9 @@ func TestControlRestart(t *testing.T) {
 	}
 	for _, verb := range verbs {
 		t.Run(verb+"/away", func(t *testing.T) {
+			if !every {
+				t.Skip("it takes half a minute: OUTAGES=all")
+			}
 			now := s.set(t, running)
 			p, err := faultproxy.Listen(s.URL)
 			if err != nil {
@@ -203,6 +213,9 @@ func TestControlRestart(t *testing.T) {
 			t.Log(e)
 		})
 		t.Run(verb+"/waited-for", func(t *testing.T) {
+			if !every {
+				t.Skip("it takes half a minute: OUTAGES=all")
+			}
 			now := s.set(t, running)
 			p, err := faultproxy.Listen(s.URL)
 			if err != nil {

@@ -86,7 +86,7 @@ func TestPromise6NextPlan(t *testing.T) {
 	}
 	if every, n, rng := choice(t); !every {
 		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		all = all[:min(n/2, len(all))]
+		all = all[:min(n*2/5, len(all))]
 	}
 	slow := pace(t, s)
 	counts := make(map[string]*tally)
