@@ -41,28 +41,24 @@ const (
 const (
 	maxBytes  = 1 << 20
 	maxDepth  = 100
-	maxValues = 100_000
+	maxValues = 20_000
 )
 
 // parse reads one file.
 func parse(file string, b []byte) (value, error) {
-	if err := checkBytes(file, b); err != nil {
+	if len(b) > maxBytes {
+		return value{}, fmt.Errorf("%s: the file has more than %d bytes", file, maxBytes)
+	}
+	n, err := document(file, b)
+	if err != nil {
 		return value{}, err
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	var doc yaml.Node
-	switch err := dec.Decode(&doc); {
-	case errors.Is(err, io.EOF):
+	if n == nil {
 		return value{}, fmt.Errorf("%s: the file is empty; leave it out, or write for example\n"+
 			"    api:\n      url: http://localhost:8000", file)
-	case err != nil:
-		return value{}, notYAML(file, b, err)
-	}
-	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return value{}, fmt.Errorf("%s: more than one YAML document (---) in the file; keep one", file)
 	}
 	c := converter{file: file, left: maxValues}
-	v, err := c.convert(doc.Content[0], 0)
+	v, err := c.convert(n, 0)
 	if err != nil {
 		return value{}, err
 	}
@@ -73,12 +69,28 @@ func parse(file string, b []byte) (value, error) {
 	return v, nil
 }
 
+// document reads the one document of a file, nil if it is empty.
+func document(file string, b []byte) (*yaml.Node, error) {
+	if err := checkBytes(file, b); err != nil {
+		return nil, err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	var doc yaml.Node
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return nil, nil
+	case err != nil:
+		return nil, notYAML(file, b, err)
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: more than one YAML document (---) in the file; keep one", file)
+	}
+	return doc.Content[0], nil
+}
+
 // checkBytes finds what no YAML file may hold, of which the parser does not
 // tell the line.
 func checkBytes(file string, b []byte) error {
-	if len(b) > maxBytes {
-		return fmt.Errorf("%s: the file has more than %d bytes", file, maxBytes)
-	}
 	for i := 0; i < len(b); {
 		r, size := utf8.DecodeRune(b[i:])
 		line := func() int { return 1 + bytes.Count(b[:i], []byte("\n")) }
@@ -96,13 +108,13 @@ func checkBytes(file string, b []byte) error {
 // notYAML says on which line a file goes wrong: the one after the longest
 // beginning that can be read. The line that the parser names is often not it.
 func notYAML(file string, b []byte, err error) error {
-	const most = 1000 // lines; more would take long
+	const most = 1 << 25 // bytes to be read again, some seconds
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if _, rest, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(text, "line ") {
 		text = rest
 	}
 	lines := bytes.SplitAfter(b, []byte("\n"))
-	if len(lines) > most {
+	if len(lines)*len(b) > most {
 		return fmt.Errorf("%s: not valid YAML: %w", file, err)
 	}
 	good := len(lines) - 1
