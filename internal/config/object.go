@@ -22,7 +22,7 @@ func Object(file string, b []byte) (json.RawMessage, error) {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil, fmt.Errorf("%s: the file must hold keys and values", file)
 	}
-	w := jsonWriter{file: file, left: 1_000_000}
+	w := jsonWriter{file: file, left: 300_000}
 	if err := w.write(n, 0); err != nil {
 		return nil, err
 	}
