@@ -15,9 +15,12 @@ const (
 	// client takes half a second too).
 	reloadPoll = 500 * time.Millisecond
 	// idleReloadLimit is reloadLimit for a worker that was idle, which stops in
-	// 1.3 s (1.21.1, its demo devices), several times that for slower ones. A
-	// second request while it stops makes the server reload twice.
-	idleReloadLimit = 10 * time.Second
+	// 1.3 s (1.21.1, its demo devices). A second request while it stops makes the
+	// server reload twice.
+	idleReloadLimit = 40 * time.Second
+	// lostReloadLimit is the same when the request was not answered, so that it is
+	// likely that it never arrived.
+	lostReloadLimit = 10 * time.Second
 )
 
 // ReloadReason says why a reload failed.
@@ -94,8 +97,8 @@ func (e *ReloadError) Error() string {
 // idle. The error is nil or a [*ReloadError].
 //
 // How long to wait is the context's business: a reload takes some seconds, and 30
-// more if a plan runs. If the request gets lost it is sent again after ten seconds;
-// forty if a plan runs.
+// more if a plan runs. If the request gets lost it is sent again after ten seconds,
+// or 75 if a plan runs.
 func (c *Client) Reload(ctx context.Context, force bool) (Environment, error) {
 	c.once.Do(c.setUp)
 	for {
@@ -227,8 +230,11 @@ func (r *reload) ask(ctx context.Context) (answered bool, err error) {
 // seen to begin a reload in all the time that it may take.
 func (r *reload) await(ctx context.Context, answered bool) (Environment, error) {
 	limit, last := reloadLimit, r.before
-	if !answered && r.idle {
+	switch {
+	case r.idle && answered:
 		limit = idleReloadLimit
+	case r.idle:
+		limit = lostReloadLimit
 	}
 	for begin := time.Now(); ; {
 		if err := sleep(ctx, reloadPoll); err != nil {
@@ -256,7 +262,7 @@ const reloadPatience = time.Minute
 // Wedged reports whether the server hangs in a reload, as 1.21 does when it was asked
 // something while it stopped its old worker: it says that its environment is
 // initialized, and answers nothing else. It is also true for a moment while a reload
-// begins. Another Reload, with force, heals it.
+// begins. Another Reload heals it.
 func (c *Client) Wedged(ctx context.Context) (bool, error) {
 	env, err := c.Environment(ctx)
 	if err != nil || !env.Initialized {
