@@ -3,12 +3,11 @@
 package realserver
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -181,99 +180,72 @@ func TestControlRestart(t *testing.T) {
 	if !every {
 		verbs = verbs[:1]
 	}
-	said := func(t *testing.T, e ended) (r strayed) {
-		if err := json.Unmarshal([]byte(e.stdout), &r); err != nil {
-			t.Errorf("%v\n%v", err, e)
+	// killing runs a command, and kills the server before it gets the command's
+	// request, and does more.
+	killing := func(t *testing.T, more func(), words string) (e ended, p *faultproxy.Proxy) {
+		now := s.set(t, running)
+		p, err := faultproxy.Listen(s.URL)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return r
+		t.Cleanup(func() { p.Close() })
+		p.Before(http.MethodPut, "/worker/state", func() {
+			if err := s.Kill(); err != nil {
+				t.Error(err)
+			}
+			more()
+		})
+		return execute(t, 2*time.Minute, short{words: words + " --task TASK -o json"}.args(s, bin, p.URL(), now)), p
+	}
+	var next string
+	var begun time.Time
+	again := func(t *testing.T) { // and another client is quick to start a plan
+		if err := s.Again(); err != nil {
+			t.Error(err)
+			return
+		}
+		next = s.begin(t, plan{"nap", map[string]any{"seconds": 30}})
+		begun = time.Now()
 	}
 	for _, verb := range verbs {
 		t.Run(verb+"/away", func(t *testing.T) {
 			if !every {
 				t.Skip("it takes half a minute: OUTAGES=all")
 			}
-			now := s.set(t, running)
-			p, err := faultproxy.Listen(s.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer p.Close()
-			p.Before(http.MethodPut, "/worker/state", func() {
-				if err := s.Kill(); err != nil {
-					t.Error(err)
-				}
-			})
-			e := execute(t, time.Minute, []string{bin, "-h", p.URL(), verb, "--task", now.task, "-o", "json"})
-			if r := said(t, e); e.exit != 8 || r.Unanswered != 1 || r.Effect != "" {
+			e, p := killing(t, func() {}, verb)
+			if r := saidBy(t, e); e.exit != 8 || r.Unanswered != 1 || r.Effect != "" {
 				t.Errorf("%v\nrequests: %s", e, describe(p))
 			}
 			if err := s.Again(); err != nil {
 				t.Fatal(err)
 			}
-			t.Log(e)
 		})
 		t.Run(verb+"/waited-for", func(t *testing.T) {
 			if !every {
 				t.Skip("it takes half a minute: OUTAGES=all")
 			}
-			now := s.set(t, running)
-			p, err := faultproxy.Listen(s.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer p.Close()
-			next := make(chan string, 1)
-			p.Before(http.MethodPut, "/worker/state", func() {
-				if err := s.Kill(); err != nil {
-					t.Error(err)
-				}
-				go func() {
-					if err := s.Again(); err != nil {
-						t.Error(err)
-					}
-					next <- s.begin(t, plan{"nap", map[string]any{"seconds": 30}})
-				}()
-			})
-			e := execute(t, 2*time.Minute, []string{bin, "-h", p.URL(), verb, "--task", now.task, "-o", "json", "--wait", "1m"})
-			task := <-next
-			r := said(t, e)
+			var restart sync.WaitGroup
+			e, p := killing(t, func() { restart.Go(func() { again(t) }) }, verb+" --wait 1m")
+			restart.Wait()
 			puts := 0
 			for _, r := range p.Requests() {
 				if r.Method == http.MethodPut {
 					puts++
 				}
 			}
-			if e.exit != 8 || r.Effect != "" || puts != 1 || s.state(t) != "RUNNING" || s.record(t, task).interrupted() {
+			if e.exit != 8 || saidBy(t, e).Effect != "" || puts != 1 || s.state(t) != "RUNNING" || s.record(t, next).interrupted() {
 				t.Errorf("%v\nrequests: %s", e, describe(p))
 			}
-			t.Log(e)
 		})
 		t.Run(verb+"/delivered-to-the-next", func(t *testing.T) {
-			now := s.set(t, running)
-			p, err := faultproxy.Listen(s.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer p.Close()
-			var next string
-			var begun time.Time
 			done := make(chan struct{})
-			p.Before(http.MethodPut, "/worker/state", func() {
-				defer close(done)
-				if err := errors.Join(s.Kill(), s.Again()); err != nil {
-					t.Error(err)
-				}
-				next = s.begin(t, plan{"nap", map[string]any{"seconds": 30}})
-				begun = time.Now()
-			})
-			e := execute(t, 2*time.Minute, []string{bin, "-h", p.URL(), verb, "--task", now.task, "-o", "json", "--wait", "1m"})
-			ended := time.Now()
+			e, p := killing(t, func() { again(t); close(done) }, verb+" --wait 1m")
+			end := time.Now()
 			<-done
-			r := said(t, e)
-			if seen := begun.Before(ended.Add(-time.Second)); e.exit != 8 || r.Other != next && (seen || r.Unanswered != 1) {
+			r := saidBy(t, e)
+			if seen := begun.Before(end.Add(-time.Second)); e.exit != 8 || r.Other != next && (seen || r.Unanswered != 1) {
 				t.Errorf("next %s\n%v\nrequests: %s", next, e, describe(p))
 			}
-			t.Log(e)
 		})
 	}
 	s.clear(t)

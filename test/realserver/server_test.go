@@ -3,10 +3,7 @@
 package realserver
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -19,20 +16,13 @@ import (
 
 func TestServerLives(t *testing.T) {
 	s := theServer(t)
-	id := func() (env struct {
-		ID string `json:"environment_id"`
-	},
-	) {
-		s.get(t, "/environment", &env)
-		return env
-	}
-	before := id()
+	before := s.environment(t)
 
 	thawed, err := s.Freeze(300 * time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if during := id(); during != before {
+	if during := s.environment(t); during != before {
 		t.Errorf("frozen, it changed its environment from %v to %v", before, during)
 	}
 	<-thawed
@@ -46,7 +36,7 @@ func TestServerLives(t *testing.T) {
 	if err := s.Again(); err != nil {
 		t.Fatal(err)
 	}
-	if after := id(); after == before {
+	if after := s.environment(t); after.ID == before.ID {
 		t.Errorf("started again, it has the environment %v of before", after)
 	}
 }
@@ -109,17 +99,10 @@ func TestPromise5DoubleRun(t *testing.T) {
 // while the server is stalled. It returns how often the plan ran.
 func repeatPUT(t *testing.T, s *Server) int {
 	p, file := slowStart(t)
-	body := fmt.Sprintf(`{"name":%q,"params":%s,"instrument_session":"cm12345-1"}`, p.name, p.json())
-	status, answer := send(t, http.MethodPost, s.URL+"/tasks", body)
-	var task struct {
-		ID string `json:"task_id"`
-	}
-	if err := json.Unmarshal([]byte(answer), &task); err != nil {
-		t.Fatalf("POST /tasks: %d %s", status, answer)
-	}
+	task := s.create(t, p)
 	var busy sync.WaitGroup // a server in use has its threads at hand
 	for range 8 {
-		busy.Go(func() { send(t, http.MethodGet, s.URL+"/worker/state", "") })
+		busy.Go(func() { s.ask(t, http.MethodGet, "/worker/state", "") })
 	}
 	busy.Wait()
 	if _, err := s.FreezeMain(stall); err != nil {
@@ -128,7 +111,7 @@ func repeatPUT(t *testing.T, s *Server) int {
 	statuses := make(chan int)
 	for range 2 {
 		go func() {
-			status, _ := send(t, http.MethodPut, s.URL+"/worker/task", fmt.Sprintf(`{"task_id":%q}`, task.ID))
+			status, _ := s.ask(t, http.MethodPut, "/worker/task", fmt.Sprintf(`{"task_id":%q}`, task))
 			statuses <- status
 		}()
 		time.Sleep(time.Second)
@@ -146,25 +129,4 @@ func repeatPUT(t *testing.T, s *Server) int {
 	runs = lines(t, file)
 	t.Logf("the PUTs were answered %v, the plan ran %d times", got, runs)
 	return runs
-}
-
-// send is safe to call from any goroutine of the test.
-func send(t *testing.T, method, url, body string) (int, string) {
-	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewBufferString(body))
-	if err != nil {
-		t.Error(err)
-		return 0, ""
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
-	if err != nil {
-		t.Error(err)
-		return 0, ""
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Error(err)
-	}
-	return resp.StatusCode, string(b)
 }

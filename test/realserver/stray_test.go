@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ type misfortune struct {
 }
 
 func misfortunes() []misfortune {
-	const method, path = "PUT", "/worker/state"
+	const method, path = http.MethodPut, "/worker/state"
 	all := []misfortune{
 		{"none", 0, func(*faultproxy.Proxy) <-chan int { return nil }},
 		{"answer lost", 0, func(p *faultproxy.Proxy) <-chan int { p.LoseAnswer(method, path); return nil }},
@@ -64,6 +65,15 @@ type strayed struct {
 	Unanswered int
 	Other      string
 	named      bool // Other is the next plan
+}
+
+// saidBy reads what a command said with -o json.
+func saidBy(t *testing.T, e ended) strayed {
+	r := strayed{exit: e.exit}
+	if err := json.Unmarshal([]byte(e.stdout), &r); err != nil {
+		t.Errorf("%v\n%v", err, e)
+	}
+	return r
 }
 
 // TestPromise6NextPlan sends control commands that meet misfortune while another
@@ -146,7 +156,7 @@ func pace(t *testing.T, s *Server) float64 {
 // what was read before it.
 func guardless(requests []faultproxy.Request) bool {
 	for i, r := range requests {
-		if r.Method == "PUT" && (i == 0 || requests[i-1].Method != "GET" || r.At.Sub(requests[i-1].At) > time.Second) {
+		if r.Method == http.MethodPut && (i == 0 || requests[i-1].Method != http.MethodGet || r.At.Sub(requests[i-1].At) > time.Second) {
 			return true
 		}
 	}
@@ -199,17 +209,14 @@ func (c straying) try(t *testing.T, s *Server, bin string, slow float64) strayed
 	}
 	e := execute(t, time.Minute, args)
 
-	r := strayed{exit: e.exit}
-	if err := json.Unmarshal([]byte(e.stdout), &r); err != nil {
-		t.Errorf("%v\n%v", err, e)
-	}
+	r := saidBy(t, e)
 	r.named = r.Other == next
 	if c.verb == "pause" && s.current(t) == task && s.state(t) == "PAUSED" {
 		r.reached = true
 		s.put(t, "ABORTING") // by somebody else: the next plan can begin
 	}
 	rival.Wait()
-	sent := slices.ContainsFunc(proxy.Requests(), func(r faultproxy.Request) bool { return r.Method == "PUT" })
+	sent := slices.ContainsFunc(proxy.Requests(), func(r faultproxy.Request) bool { return r.Method == http.MethodPut })
 	if delivered != nil && sent {
 		<-delivered
 	}
