@@ -1,12 +1,16 @@
 package main
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
+	// Most tests wait for a server that is away: more of them can do that at once
+	// than there are processors.
+	_ = flag.Set("test.parallel", "16")
 	testscript.Main(m, map[string]func(){"adamant": main, "blueapi": main})
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/retry"
 )
 
 // forPlan makes of what was given the object that a plan takes, and checks it
@@ -28,11 +29,11 @@ func (p params) forPlan(
 	case err == nil:
 	case refused != nil && refused.Status == http.StatusNotFound:
 		return nil, nil, unknownPlan(ctx, v, c, name)
-	case p.haveTexts():
+	case p.haveTexts(), refused == nil && isOutage(err):
 		failed := &blueapi.RunError{Plan: name, Err: err}
 		failed.Word, failed.Reason = blueapi.NotStarted, blueapi.Unreachable
-		if ctx.Err() != nil {
-			failed.Reason = blueapi.Interrupted
+		if tries, ok := errors.AsType[*retry.Error](err); ctx.Err() != nil || ok && tries.Timeout() {
+			failed.Reason = blueapi.Interrupted // by the user, or by --timeout
 		} else if refused != nil {
 			failed.Reason = blueapi.Refused
 		}
@@ -59,6 +60,13 @@ func (p params) forPlan(
 	return p.object(), nil, nil
 }
 
+// isOutage tells that a call ended because the server did not answer: then a run would
+// only find the same.
+func isOutage(err error) bool {
+	tries, ok := errors.AsType[*retry.Error](err)
+	return ok && tries.Reason != retry.Hopeless
+}
+
 func unknownPlan(ctx context.Context, v voice, c *blueapi.Client, name string) error {
 	var known []string
 	if plans, err := c.Plans(ctx); err == nil {
@@ -73,8 +81,11 @@ func unknownPlan(ctx context.Context, v voice, c *blueapi.Client, name string) e
 func perhaps(name string, known []string) string {
 	best, least := "", min(1+len(name)/4, len(name)-1)
 	for _, k := range known {
-		if d := distance(name, k); d > 0 && d <= least && (best == "" || d < least) {
+		switch d := distance(name, k); {
+		case d > 0 && d <= least && (best == "" || d < least):
 			best, least = k, d
+		case best == "" && len(name) >= 3 && strings.HasPrefix(k, name):
+			best = k
 		}
 	}
 	if best == "" {
