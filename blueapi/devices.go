@@ -10,6 +10,8 @@ type Device struct {
 	// Name may be dotted: stage.x is a part of stage.
 	Name      string     `json:"name"`
 	Protocols []Protocol `json:"protocols"`
+	// Extra is what a later server says besides.
+	Extra Extra `json:"-"`
 }
 
 // Protocol is something a device can do, such as Readable or Movable[float].

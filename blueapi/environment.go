@@ -13,6 +13,8 @@ type Environment struct {
 	// ErrorMessage says why loading failed. A server that lost its broker at
 	// start reports that here and still runs plans.
 	ErrorMessage *string `json:"error_message"`
+	// Extra is what a later server says besides.
+	Extra Extra `json:"-"`
 }
 
 // Environment reads the server's environment. It is answered from memory, even

@@ -14,6 +14,8 @@ type Plan struct {
 	// Schema is the JSON schema of the parameters, byte for byte as sent: the
 	// order of its properties is the order of the plan's arguments.
 	Schema json.RawMessage `json:"schema"`
+	// Extra is what a later server says besides.
+	Extra Extra `json:"-"`
 }
 
 // Plans lists the plans, in the server's order.

@@ -35,6 +35,8 @@ type Task struct {
 	Errors    []string `json:"errors"`
 	// Outcome is nil until the plan has ended.
 	Outcome *Outcome `json:"outcome"`
+	// Extra is what a later server says besides.
+	Extra Extra `json:"-"`
 }
 
 // TaskSpec is a TaskRequest as the server stored it.

@@ -184,15 +184,26 @@ func TestNewerServer(t *testing.T) {
 	}))
 	t.Cleanup(s.Close)
 	for line, want := range map[string]string{
-		"state":         "DREAMING\n",
-		"state -o json": `"DREAMING"` + "\n",
-		"env":           "E initialized\n",
-		"plans":         "count\n",
-		"plans count":   "count\n",
-		"devices x":     "x\n\n",
-		"tasks":         "T                                     complete  count  success\n",
-		"task T":        "T count complete\n    Plan succeeded: 1\n",
-		"python-env":    "Scratch Status: enabled\n- a @ (1) (Dirty)\n",
+		"state":               "DREAMING\n",
+		"state -o json":       `"DREAMING"` + "\n",
+		"env":                 "E initialized\n",
+		"plans":               "count\n",
+		"plans count":         "count\n",
+		"devices x":           "x\n\n",
+		"tasks":               "T                                     complete  count  success\n",
+		"task T":              "T count complete\n    Plan succeeded: 1\n",
+		"env -o json":         `{"environment_id": "E", "initialized": true, "error_message": null, "python": "3.14"}` + "\n",
+		"devices x -o json":   `{"name": "x", "protocols": [], "parent": "y"}` + "\n",
+		"plans count -o json": `{"name": "count", "description": null, "parameter_schema": {}, "tags": ["a"]}` + "\n",
+		"controller -o json plans": `[
+  {
+    "name": "count",
+    "description": null,
+    "parameter_schema": {}
+  }
+]
+`,
+		"python-env": "Scratch Status: enabled\n- a @ (1) (Dirty)\n",
 	} {
 		if stdout, stderr, got := runHere(t.Context(), s.URL, strings.Fields(line)...); stdout != want || stderr != "" || got != statusDone {
 			t.Errorf("%s: exit status %d, stdout %q, stderr %q", line, got, stdout, stderr)

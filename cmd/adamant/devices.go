@@ -66,7 +66,7 @@ func (a *app) showDevice(ctx context.Context, name string, f format) error {
 		return a.failed(ctx, c, "device "+name, err)
 	}
 	if f == jsonText {
-		return a.ui.result(dumps(deviceDict(device), 0) + "\n")
+		return a.ui.result(dumps(withExtra(deviceDict(device), device.Extra), 0) + "\n")
 	}
 	return a.ui.result(f.devices([]blueapi.Device{device}))
 }

@@ -250,9 +250,9 @@ func (f format) environment(e blueapi.Environment) string {
 }
 
 func environmentDict(e blueapi.Environment) pyDict {
-	return pyDict{
+	return withExtra(pyDict{
 		{"environment_id", e.ID}, {"initialized", e.Initialized}, {"error_message", pyText(e.ErrorMessage)},
-	}
+	}, e.Extra)
 }
 
 // reloaded shows a new environment and what it has that the one before had not, if

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -178,6 +179,17 @@ func deviceDict(d blueapi.Device) pyDict {
 		protocols[i] = pyDict{{"name", p.Name}, {"types", pyTexts(p.Types)}}
 	}
 	return pyDict{{"name", d.Name}, {"protocols", protocols}}
+}
+
+// withExtra adds fields that are not known, in order of their names. They are
+// shown by adamant's own commands: blueapi's drop them.
+func withExtra(d pyDict, extra blueapi.Extra) pyDict {
+	for _, name := range slices.Sorted(maps.Keys(extra)) {
+		if v, err := parsePython(extra[name]); err == nil { // it was JSON when it came
+			d = append(d, pyItem{name, v})
+		}
+	}
+	return d
 }
 
 func pyText(s *string) any {

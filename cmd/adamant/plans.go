@@ -74,7 +74,7 @@ func (a *app) showPlan(ctx context.Context, name string, f format) error {
 		if err != nil {
 			return err
 		}
-		return a.ui.result(dumps(dict, 0) + "\n")
+		return a.ui.result(dumps(withExtra(dict, plan.Extra), 0) + "\n")
 	}
 	text, err := f.plans([]blueapi.Plan{plan})
 	if err != nil {

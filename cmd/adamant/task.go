@@ -99,7 +99,7 @@ func taskDict(t blueapi.Task) (pyDict, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pyDict{
+	return withExtra(pyDict{
 		{"task_id", t.ID},
 		{"task", pyDict{{"name", t.Request.Name}, {"params", params}, {"metadata", metadata}}},
 		{"request_id", pyText(t.RequestID)},
@@ -107,7 +107,7 @@ func taskDict(t blueapi.Task) (pyDict, error) {
 		{"is_pending", t.IsPending},
 		{"errors", pyTexts(t.Errors)},
 		{"outcome", outcome},
-	}, nil
+	}, t.Extra), nil
 }
 
 // taskState says how far a task is. A paused one counts as complete on the
