@@ -33,7 +33,7 @@ var arrows = map[string]arrow{
 	"gateway":     {may: "retry retryhttp blueapi internal/stomp", others: "github.com/coder/websocket"},
 
 	"internal/config":  {others: "go.yaml.in/yaml/v3", never: "net/http"},
-	"internal/journal": {others: "modernc.org/sqlite zombiezen.com/go/sqlite/..."},
+	"internal/journal": {others: "modernc.org/sqlite modernc.org/sqlite/lib"},
 	"internal/memnet":  {},
 	"internal/oidc":    {},
 	"internal/stomp":   {},
