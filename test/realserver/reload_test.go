@@ -59,7 +59,7 @@ func TestReloadBesideCallers(t *testing.T) {
 	}
 	rounds := 10
 	if every, _, _ := choice(t); !every {
-		rounds = 4
+		rounds = 2
 	}
 	const method, path = http.MethodDelete, "/environment"
 	misfortunes := []struct {

@@ -370,9 +370,14 @@ func TestTricks(t *testing.T) {
 		t.Errorf("lost request: %s; the server saw %q", got, s.saw())
 	}
 
+	p.Repeat(http.MethodPost, "/task")
+	if got := outcome(c.post(t.Context(), "/task")); got != "answered" || len(s.saw()) != 7 {
+		t.Errorf("repeated: %s; the server saw %q", got, s.saw())
+	}
+
 	var called int
 	p.Before(http.MethodPost, "/task", func() { called = len(s.saw()) })
-	if got := outcome(c.post(t.Context(), "/task")); got != "answered" || called != 5 {
+	if got := outcome(c.post(t.Context(), "/task")); got != "answered" || called != 7 {
 		t.Errorf("%s; called with %d", got, called)
 	}
 	if got := outcome(c.post(t.Context(), "/task")); got != "answered" {

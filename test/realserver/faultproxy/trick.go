@@ -53,6 +53,12 @@ func (p *Proxy) Duplicate(method, path string) <-chan int {
 	return answered
 }
 
+// Repeat sends the next such request to the server, and when that has answered once
+// more, as an ingress does that lost the first answer. The client gets the second.
+func (p *Proxy) Repeat(method, path string) {
+	p.play(&trick{method: method, path: path, before: func(raw []byte) { p.sendAside(raw) }})
+}
+
 // LoseAnswer lets the server process the next such request, then resets the
 // client's connection.
 func (p *Proxy) LoseAnswer(method, path string) {
