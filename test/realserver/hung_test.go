@@ -164,6 +164,45 @@ func TestControlAfterAnother(t *testing.T) {
 	s.clear(t)
 }
 
+// TestControlAfterAnotherPlan has another client end the plan between the guard and the
+// request of a command, and start the next: that one is not hit without a word.
+func TestControlAfterAnotherPlan(t *testing.T) {
+	s := theServer(t)
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"abort", "stop", "pause"} {
+		for _, lost := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/lost=%v", verb, lost), func(t *testing.T) {
+				now := s.set(t, running)
+				p, err := faultproxy.Listen(s.URL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				var next string
+				theirs := func() {
+					s.put(t, "ABORTING")
+					s.reaches(t, "IDLE")
+					next = s.begin(t, plan{"nap", map[string]any{"seconds": 30}})
+				}
+				if lost {
+					p.BeforeLosing(http.MethodPut, "/worker/state", theirs)
+				} else {
+					p.Before(http.MethodPut, "/worker/state", theirs)
+				}
+				e := execute(t, time.Minute, short{words: verb + " --task TASK -o json"}.args(s, bin, p.URL(), now))
+				hit := s.record(t, next).interrupted()
+				if r := saidBy(t, e); hit && r.Other != next || !hit && r.Other == next && r.Unanswered == 0 {
+					t.Errorf("the next plan (%s) was hit: %v\n%v\nrequests: %s", next, hit, e, describe(p))
+				}
+			})
+		}
+	}
+	s.clear(t)
+}
+
 // TestControlRestart kills the server between the guard and the request of a command,
 // and starts it again: it says what it does not know, and asks nothing of a plan that
 // runs then.

@@ -370,14 +370,20 @@ func TestTricks(t *testing.T) {
 		t.Errorf("lost request: %s; the server saw %q", got, s.saw())
 	}
 
+	first := false
+	p.BeforeLosing(http.MethodPost, "/task", func() { first = len(s.saw()) == 5 })
+	if got := outcome(c.post(t.Context(), "/task")); got != "reset" || !first || len(s.saw()) != 6 {
+		t.Errorf("lost answer, after a call: %s, %v; the server saw %q", got, first, s.saw())
+	}
+
 	p.Repeat(http.MethodPost, "/task")
-	if got := outcome(c.post(t.Context(), "/task")); got != "answered" || len(s.saw()) != 7 {
+	if got := outcome(c.post(t.Context(), "/task")); got != "answered" || len(s.saw()) != 8 {
 		t.Errorf("repeated: %s; the server saw %q", got, s.saw())
 	}
 
 	var called int
 	p.Before(http.MethodPost, "/task", func() { called = len(s.saw()) })
-	if got := outcome(c.post(t.Context(), "/task")); got != "answered" || called != 7 {
+	if got := outcome(c.post(t.Context(), "/task")); got != "answered" || called != 8 {
 		t.Errorf("%s; called with %d", got, called)
 	}
 	if got := outcome(c.post(t.Context(), "/task")); got != "answered" {

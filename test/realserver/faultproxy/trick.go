@@ -65,6 +65,11 @@ func (p *Proxy) LoseAnswer(method, path string) {
 	p.play(&trick{method: method, path: path, lose: true})
 }
 
+// BeforeLosing is Before and LoseAnswer for the same request.
+func (p *Proxy) BeforeLosing(method, path string, f func()) {
+	p.play(&trick{method: method, path: path, before: func([]byte) { f() }, lose: true})
+}
+
 // HideAnswer lets the server process the next such request, and tells the client
 // 502, as an ingress does that lost patience or its connection.
 func (p *Proxy) HideAnswer(method, path string) {
