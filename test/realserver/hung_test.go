@@ -181,11 +181,11 @@ func TestControlAfterAnotherPlan(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer p.Close()
-				var next string
+				started := make(chan string, 1)
 				theirs := func() {
 					s.put(t, "ABORTING")
 					s.reaches(t, "IDLE")
-					next = s.begin(t, plan{"nap", map[string]any{"seconds": 30}})
+					started <- s.begin(t, plan{"nap", map[string]any{"seconds": 30}})
 				}
 				if lost {
 					p.BeforeLosing(http.MethodPut, "/worker/state", theirs)
@@ -193,6 +193,7 @@ func TestControlAfterAnotherPlan(t *testing.T) {
 					p.Before(http.MethodPut, "/worker/state", theirs)
 				}
 				e := execute(t, time.Minute, short{words: verb + " --task TASK -o json"}.args(s, bin, p.URL(), now))
+				next := <-started
 				hit := s.record(t, next).interrupted()
 				if r := saidBy(t, e); hit && r.Other != next || !hit && r.Other == next && r.Unanswered == 0 {
 					t.Errorf("the next plan (%s) was hit: %v\n%v\nrequests: %s", next, hit, e, describe(p))

@@ -370,10 +370,10 @@ func TestTricks(t *testing.T) {
 		t.Errorf("lost request: %s; the server saw %q", got, s.saw())
 	}
 
-	first := false
-	p.BeforeLosing(http.MethodPost, "/task", func() { first = len(s.saw()) == 5 })
-	if got := outcome(c.post(t.Context(), "/task")); got != "reset" || !first || len(s.saw()) != 6 {
-		t.Errorf("lost answer, after a call: %s, %v; the server saw %q", got, first, s.saw())
+	before := make(chan int, 1)
+	p.BeforeLosing(http.MethodPost, "/task", func() { before <- len(s.saw()) })
+	if got := outcome(c.post(t.Context(), "/task")); got != "reset" || <-before != 5 || len(s.saw()) != 6 {
+		t.Errorf("lost answer, after a call: %s; the server saw %q", got, s.saw())
 	}
 
 	p.Repeat(http.MethodPost, "/task")
