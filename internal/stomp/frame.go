@@ -1,9 +1,6 @@
 package stomp
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // Version is a version of the protocol, as the headers version and
 // accept-version name it.
@@ -144,16 +141,4 @@ func printable(b []byte) string {
 		return fmt.Sprintf("%q...", b[:most])
 	}
 	return fmt.Sprintf("%q", b)
-}
-
-// list joins versions as accept-version wants them.
-func list(versions ...Version) string {
-	var b strings.Builder
-	for i, v := range versions {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(string(v))
-	}
-	return b.String()
 }

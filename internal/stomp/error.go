@@ -1,0 +1,52 @@
+package stomp
+
+import (
+	"errors"
+	"strings"
+)
+
+// Error is an ERROR frame: the broker refuses something, and ends the connection.
+type Error struct {
+	// Command is that of the frame which the broker refused, if that is known:
+	// CONNECT (bad credentials, an unknown virtual host), SUBSCRIBE (a bad
+	// destination), SEND and so on. RabbitMQ does not say what an ERROR is about;
+	// it is then the only command that waits for an answer.
+	Command string
+	// Message is the header of that name, a few words.
+	Message string
+	// Detail is the body, cut to 1 KiB.
+	Detail string
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("stomp: the broker ")
+	if e.Command == "" {
+		b.WriteString("ended the connection")
+	} else {
+		b.WriteString("refused " + e.Command)
+	}
+	for _, s := range []string{e.Message, e.Detail} {
+		if s != "" {
+			b.WriteString(": " + s)
+		}
+	}
+	return b.String()
+}
+
+func errorOf(f *Frame, command string) *Error {
+	const most = 1 << 10
+	detail := f.Body[:min(len(f.Body), most)]
+	return &Error{Command: command, Message: f.Get("message"), Detail: strings.TrimSpace(strings.ToValidUTF8(string(detail), "?"))}
+}
+
+// What ends a connection, or a wait, besides errors of the network.
+var (
+	// ErrClosed is what remains after Close or Disconnect.
+	ErrClosed = errors.New("stomp: closed")
+	// ErrSilent says that the broker was not heard for two heart-beats.
+	ErrSilent = errors.New("stomp: the broker has been silent for two heart-beats")
+	// ErrNoReceipt says that a RECEIPT did not come in time. Whether the broker did
+	// what was asked is not known.
+	ErrNoReceipt = errors.New("stomp: the broker sent no receipt in time")
+)
