@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,14 +22,18 @@ func longRun() []Entry {
 	}
 }
 
-// appendRuns makes runs and tells of each entry when it is recorded.
-func appendRuns(dir string, runs int, told func(run string, entries int)) error {
+// appendRuns makes runs with numbers for ids and tells of each entry when it is
+// recorded. The log is written back to the file often.
+func appendRuns(dir string, from, to int, told func(run string, entries int)) error {
 	ctx := context.Background()
 	j, err := Open(ctx, dir)
 	if err != nil {
 		return err
 	}
-	for i := range runs {
+	if _, err := j.db.ExecContext(ctx, "PRAGMA wal_autocheckpoint = 20"); err != nil {
+		return err
+	}
+	for i := from; i < to; i++ {
 		r := request(strconv.Itoa(i))
 		o, err := j.Begin(ctx, r)
 		if err != nil {
@@ -49,7 +54,17 @@ func appendRuns(dir string, runs int, told func(run string, entries int)) error 
 // childAppend makes runs until it is killed, and prints each entry when it is
 // recorded: append DIR.
 func childAppend(args []string) error {
-	return appendRuns(args[0], 1<<30, func(run string, entries int) { say(run, entries) })
+	return appendRuns(args[0], 0, 1<<30, func(run string, entries int) { say(run, entries) })
+}
+
+// childPower makes a journal and runs in it, comes back to it, and says of each
+// entry when it is recorded: power DIR.
+func childPower(args []string) error {
+	said := func(run string, entries int) { say(run, entries) }
+	if err := appendRuns(filepath.Join(args[0], "adamant"), 0, 2, said); err != nil {
+		return err
+	}
+	return appendRuns(filepath.Join(args[0], "adamant"), 2, 5, said)
 }
 
 // recorded is an entry that a writer was told is recorded.
@@ -189,20 +204,21 @@ func TestKilledAtEachStep(t *testing.T) {
 func TestLogCut(t *testing.T) {
 	dir := newDir(t)
 	var told []recorded
-	if err := appendRuns(dir, 1, func(string, int) {}); err != nil { // closed: it is in the file, not in the log
+	if err := appendRuns(dir, 0, 1, func(string, int) {}); err != nil { // closed: it is in the file, not in the log
 		t.Fatal(err)
 	}
 	j := openIn(t, dir)
 	o := begin(t, j, request("1"))
-	record(t, o, longRun()...)
-	for i, n := 0, len(longRun()); i <= 1; i++ {
+	steps := longRun()[:3]
+	record(t, o, steps...)
+	for i, n := range []int{len(longRun()), len(steps)} {
 		for e := range n + 1 {
 			told = append(told, recorded{strconv.Itoa(i), e})
 		}
 	}
 	file, log := readFile(t, dir, "journal.db"), readFile(t, dir, "journal.db-wal")
 	commits := commitsOf(t, log)
-	if len(commits) != 1+len(longRun()) {
+	if len(commits) != 1+len(steps) {
 		t.Fatalf("%d commits in the log: %v", len(commits), commits)
 	}
 	whole := len(told) - len(commits) // entries in the file

@@ -3,6 +3,7 @@ package journal
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,15 +30,15 @@ func TestMain(m *testing.M) {
 // children are what another process can be asked to do. They talk to the test in
 // lines on standard output.
 func children() map[string]func(args []string) error {
-	return map[string]func([]string) error{
+	all := diskChildren()
+	maps.Copy(all, map[string]func([]string) error{
 		"own":    childOwn,
 		"append": childAppend,
 		"steps":  childSteps,
 		"write":  childWrite,
-		"quota":  childQuota,
-		"reader": childReader,
-		"mounts": childMounts,
-	}
+		"power":  childPower,
+	})
+	return all
 }
 
 // child makes another process that does what is named. It has no terminal and
