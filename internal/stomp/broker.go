@@ -217,7 +217,9 @@ func validDestination(d string) bool {
 // what it refuses.
 func errorFrame(message, detail string) *Frame {
 	return &Frame{Command: "ERROR", Body: []byte(detail), Headers: []Header{
-		{"message", message}, {"content-type", "text/plain"}, {"version", "1.0,1.1,1.2"},
+		{"message", message},
+		{"content-type", "text/plain"},
+		{"version", "1.0,1.1,1.2"},
 		{"content-length", strconv.Itoa(len(detail))},
 	}}
 }

@@ -144,9 +144,14 @@ func (c *Conn) Heard() time.Time { return time.Unix(0, c.in.at.Load()) }
 
 // Close ends the connection at once.
 func (c *Conn) Close() error {
-	c.fail(ErrClosed)
-	c.routines.Wait()
+	c.end(ErrClosed)
 	return nil
+}
+
+// end ends the connection and waits for its goroutines.
+func (c *Conn) end(err error) {
+	c.fail(err)
+	c.routines.Wait()
 }
 
 // Disconnect tells the broker, waits for its receipt, and closes. The broker has

@@ -143,8 +143,7 @@ func (q *queue) wake() {
 // next takes the first item, and waits for it.
 func (q *queue) next(ctx context.Context) (Delivery, error) {
 	for {
-		d, err, ok := q.take()
-		if ok {
+		if d, ok, err := q.take(); ok || err != nil {
 			return d, err
 		}
 		select {
@@ -155,14 +154,15 @@ func (q *queue) next(ctx context.Context) (Delivery, error) {
 	}
 }
 
-func (q *queue) take() (d Delivery, err error, ok bool) {
+// take reports false if there is nothing, and why if there will never be.
+func (q *queue) take() (d Delivery, ok bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.head == len(q.items) {
 		if q.end != nil {
 			q.wake() // for others that wait
 		}
-		return Delivery{}, q.end, q.end != nil
+		return Delivery{}, false, q.end
 	}
 	d = q.items[q.head]
 	q.items[q.head] = Delivery{}
@@ -185,5 +185,5 @@ func (q *queue) take() (d Delivery, err error, ok bool) {
 	if q.head < len(q.items) || q.end != nil {
 		q.wake()
 	}
-	return d, nil, true
+	return d, true, nil
 }

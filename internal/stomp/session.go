@@ -152,7 +152,7 @@ func (s *Session) connect(leaving, life context.Context) (*Conn, time.Time, erro
 	}
 	sub := &Subscription{queue: s.queue, confirmed: s.confirmed}
 	if err := conn.subscribe(leaving, sub, s.destination, s.headers); err != nil {
-		conn.Close()
+		conn.end(err)
 		return nil, conn.Heard(), err
 	}
 	return conn, time.Time{}, nil
@@ -163,7 +163,7 @@ func (s *Session) connect(leaving, life context.Context) (*Conn, time.Time, erro
 func (s *Session) stay(leaving, life context.Context, conn *Conn) (time.Time, error) {
 	select {
 	case <-conn.Done():
-		conn.Close()
+		conn.routines.Wait()
 		return conn.Heard(), conn.Err()
 	case <-leaving.Done():
 	}
