@@ -55,7 +55,8 @@ type Client struct {
 	// RunTrace observes runs; nil means nobody does.
 	RunTrace *RunTrace
 	// Token returns the bearer token for an attempt, or "" for none. It is
-	// called for each attempt. nil means none.
+	// called for each attempt, and must not use the client, which may be held
+	// back until the attempt has ended. nil means none.
 	Token func(ctx context.Context) (string, error)
 	// Header may add headers to an attempt, such as traceparent; without one
 	// of these, a random one is written. nil adds none.

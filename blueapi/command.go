@@ -3,6 +3,8 @@ package blueapi
 import (
 	"fmt"
 	"strings"
+
+	"github.com/adamant-go/adamant/retry"
 )
 
 // Verb is what a control command does.
@@ -87,9 +89,10 @@ type Effect int
 const (
 	// Accepted: the server said so.
 	Accepted Effect = iota + 1
-	// Seen: the server's answer was lost, and its worker was found in the state
-	// that the command leads to. A resumed plan may be over by then; whether it was
-	// resumed or ended by somebody else is not recorded.
+	// Seen: the server's answer was lost, or said that the worker was in another
+	// state, which was found to be the one that the command leads to. Whether it was
+	// somebody else who put it there is not recorded; a resumed plan may be over by
+	// then.
 	Seen
 	// TaskWithdrawn: the task had not begun, and was deleted, so that it never will.
 	TaskWithdrawn
@@ -130,6 +133,9 @@ const (
 	NotCurrent
 	// AlreadyOver: the plan had ended by itself before the command reached it.
 	AlreadyOver
+	// EndedByOthers: the plan that was to be paused has been aborted or stopped by
+	// somebody else.
+	EndedByOthers
 	// Denied: the user may not do that.
 	Denied
 	// Rejected: the server refused.
@@ -161,6 +167,15 @@ type ControlError struct {
 // Unwrap returns the cause.
 func (e *ControlError) Unwrap() error { return e.Err }
 
+// Verdict says what the command means to a call around it that retries: it is tried
+// again only if nothing was sent, since by then another plan may run.
+func (e *ControlError) Verdict() retry.Verdict {
+	if e.Reason == ControlUnreachable {
+		return retry.NotSent
+	}
+	return retry.Fatal
+}
+
 func (e *ControlError) Error() string {
 	var b strings.Builder
 	switch e.Reason {
@@ -171,6 +186,8 @@ func (e *ControlError) Error() string {
 		fmt.Fprintf(&b, "task %s is not the worker's, so nothing was sent", e.TaskID)
 	case AlreadyOver:
 		fmt.Fprintf(&b, "the plan of task %s had ended before the %s reached it", e.TaskID, e.Verb)
+	case EndedByOthers:
+		fmt.Fprintf(&b, "the plan of task %s was aborted or stopped by somebody else", e.TaskID)
 	case Denied:
 		fmt.Fprintf(&b, "not allowed to %s", e.Verb)
 	case Rejected:
@@ -183,9 +200,9 @@ func (e *ControlError) Error() string {
 		fmt.Fprintf(&b, "a request to %s task %s was sent, and it is not known what became of it", e.Verb, e.TaskID)
 	case ControlInterrupted:
 		b.WriteString("interrupted")
-		if e.Sent > 0 {
+		if e.Unanswered > 0 {
 			fmt.Fprintf(&b, ": a request to %s task %s was sent, and it is not known what became of it", e.Verb, e.TaskID)
-		} else {
+		} else if e.Sent == 0 {
 			fmt.Fprintf(&b, ": nothing was sent to %s", e.Verb)
 		}
 	}

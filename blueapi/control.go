@@ -32,9 +32,9 @@ const (
 // ago when the first byte is written, nothing is, and the guard is read again.
 //
 // If an answer is lost, the worker is read, and the command is sent again only if
-// it can have had no effect (and not at all inside a caller that retries). The plan may end, and another start, between guard and
-// send; then nothing can keep the command from reaching the other, and the result says
-// so (Other).
+// it can have had no effect (and not at all inside a caller that retries). The plan may
+// end, and another start, between guard and send; then nothing can keep the command from
+// reaching the other, and the result says so (Other).
 //
 // An abort or stop of a task that has not begun deletes the task. The error is nil or
 // a [*ControlError], which has the result too.
@@ -46,7 +46,7 @@ func (c *Client) Control(ctx context.Context, cmd Command) (ControlResult, error
 	if e, ok := errors.AsType[*ControlError](err); ok {
 		return e.ControlResult, e
 	}
-	return k.result, nil
+	return k.result, err
 }
 
 // control is one control command on its way.
@@ -56,16 +56,19 @@ type control struct {
 	begin  time.Time
 	result ControlResult
 	from   WorkerState
-	// unclear is how many requests may have had an effect that was not seen.
-	unclear  int
-	refusals int   // 400s
-	broken   bool  // the last request was answered by a text 500
-	cause    error // why the last request is unclear, or was refused
+	asked  bool // the worker was, which task it has
+	// unclear is how many requests may have had an effect that was not seen, and
+	// unanswered how many of them may still be on their way.
+	unclear    int
+	unanswered int
+	refusals   int   // 400s
+	broken     bool  // the last request was answered by a text 500
+	cause      error // why the last request is unclear, or was refused
 }
 
 func (k *control) fail(why ControlReason, err error) error {
 	e := &ControlError{ControlResult: k.result, Verb: k.cmd.Verb, Reason: why, From: k.from, Err: err}
-	e.Unanswered = k.unclear
+	e.Unanswered = k.unanswered
 	return e
 }
 
@@ -74,12 +77,12 @@ func (k *control) stuck(ctx context.Context, err error) error {
 	switch {
 	case endedByCaller(ctx, err):
 		return k.fail(ControlInterrupted, err)
-	case k.unclear > 0:
+	case k.unclear > k.refusals:
 		return k.fail(ControlSilent, err)
+	case k.unclear > 0:
+		return k.fail(Rejected, k.cause)
 	case denied(err):
 		return k.fail(Denied, err)
-	case k.refusals > 0:
-		return k.fail(Rejected, k.cause)
 	}
 	return k.fail(ControlUnreachable, err)
 }
@@ -122,9 +125,9 @@ func (k *control) run(ctx context.Context) error {
 // exhausted is the end of a command that was tried often enough.
 func (k *control) exhausted() error {
 	switch {
-	case k.unclear > 0:
+	case k.unclear > k.refusals:
 		return k.fail(ControlSilent, k.cause)
-	case k.refusals > 0:
+	case k.unclear > 0:
 		return k.fail(Rejected, k.cause)
 	}
 	return k.fail(ControlUnreachable, k.cause)
@@ -153,9 +156,10 @@ func (k *control) guard(ctx context.Context) (guard, error) {
 		if err != nil {
 			return guard{}, err
 		}
-		if k.result.TaskID == "" {
+		if !k.asked && k.result.TaskID == "" {
 			k.result.TaskID = before
 		}
+		k.asked = true
 		state, err := c.workerState(ctx, now)
 		if err != nil {
 			return guard{}, err
@@ -187,7 +191,7 @@ func (k *control) consider(ctx context.Context, g guard) (ready bool, last guard
 			return true, g, nil
 		case k.unclear > 0 && g.state != StateIdle && g.state != StatePanicked:
 			// On its way from one state to another: what to, is yet to be seen.
-		case k.unclear > 0 || k.result.Sent > 0:
+		case k.unclear > 0:
 			return false, g, k.over(ctx, g)
 		default:
 			starting, err := k.starting(ctx, g)
@@ -212,8 +216,11 @@ func (k *control) consider(ctx context.Context, g guard) (ready bool, last guard
 
 // inVain is why a command ends that has waited for a state it can be sent in.
 func (k *control) inVain() ControlReason {
-	if k.unclear > 0 {
+	switch {
+	case k.unclear > k.refusals:
 		return ControlSilent
+	case k.unclear > 0:
+		return Rejected
 	}
 	return NotActive
 }
@@ -234,8 +241,8 @@ func (k *control) effective(s WorkerState) bool {
 
 // seen is the end of a command whose effect was read.
 func (k *control) seen(state WorkerState) error {
-	k.result.Effect, k.result.State, k.result.Checked = Seen, state, true
-	k.result.Unanswered = k.unclear - 1
+	k.result.Effect, k.result.State, k.result.Checked = Seen, state, k.result.Other == ""
+	k.result.Unanswered = max(0, k.unanswered-1) // one of them had the effect
 	return nil
 }
 
@@ -257,56 +264,95 @@ func (k *control) starting(ctx context.Context, g guard) (bool, error) {
 
 // over is the end of a command that was sent and found the plan ended.
 func (k *control) over(ctx context.Context, g guard) error {
-	if k.unclear == 0 {
-		return k.fail(AlreadyOver, nil) // each request was refused
-	}
 	if k.cmd.Verb == Resume {
 		if k.broken {
 			return k.fail(ResumeBroken, k.cause)
 		}
 		return k.seen(g.state) // resumed or ended by somebody: no record tells which
 	}
-	t, err := k.client.Task(ctx, k.result.TaskID)
+	was, err := k.wasInterrupted(ctx)
 	switch {
 	case isNotFound(err):
 		return k.fail(ControlSilent, k.cause)
 	case err != nil:
 		return k.stuck(ctx, err)
-	case t.Outcome != nil && t.Outcome.Type == interrupted:
-		return k.seen(g.state)
+	case !was:
+		return k.fail(AlreadyOver, nil)
+	case k.cmd.Verb == Pause:
+		return k.fail(EndedByOthers, nil)
 	}
-	return k.fail(AlreadyOver, nil)
+	return k.seen(g.state)
+}
+
+// wasInterrupted reports whether the plan was paused, aborted or stopped by anybody.
+func (k *control) wasInterrupted(ctx context.Context) (bool, error) {
+	t, err := k.client.task(ctx, k.result.TaskID, how{urgent: true})
+	return err == nil && t.Outcome != nil && t.Outcome.Type == interrupted, err
 }
 
 // elsewhere is the end of a command whose task the worker does not have.
 func (k *control) elsewhere(ctx context.Context, g guard) error {
 	switch {
 	case k.result.TaskID == "":
+		if g.task != "" {
+			k.from = StateIdle // before that plan began
+		}
 		return k.fail(NotActive, nil)
 	case k.result.Sent == 0:
 		if k.cmd.Verb.ends() {
 			return k.withdraw(ctx)
 		}
 		return k.fail(NotCurrent, nil)
-	case k.unclear == 0:
-		return k.fail(AlreadyOver, nil)
 	}
-	t, err := k.client.Task(ctx, k.result.TaskID)
-	if err == nil && t.Outcome != nil && t.Outcome.Type == interrupted {
-		return k.seen(g.state)
+	was, err := k.wasInterrupted(ctx)
+	if !isNotFound(err) && err != nil {
+		return k.stuck(ctx, err)
 	}
-	k.result.Other = g.task
-	if err != nil { // its record is gone too: nobody knows which of them it was
+	if err != nil || !was && k.unanswered > 0 || k.othersHit(ctx, g.task) {
+		k.result.Other = g.task
+	}
+	switch {
+	case err != nil: // its record is gone too: nobody knows which of them it was
 		return k.fail(ControlSilent, k.cause)
+	case !was:
+		return k.fail(AlreadyOver, nil)
+	case k.cmd.Verb == Pause:
+		return k.fail(EndedByOthers, nil)
 	}
-	return k.fail(AlreadyOver, nil)
+	return k.seen(StateIdle) // as far as this task goes
+}
+
+// othersHit reports whether the command may have reached another plan although ours
+// was interrupted, which somebody else may have done: if the worker's task, or one that
+// ended after ours, was interrupted too, or may be about to be.
+func (k *control) othersHit(ctx context.Context, current string) bool {
+	c, now := k.client, how{urgent: true}
+	state, err := c.workerState(ctx, now)
+	if err != nil || state != StateRunning && state != StateIdle || k.cmd.Defer {
+		return true
+	}
+	tasks, err := c.tasks(ctx, "", now)
+	if err != nil {
+		return true
+	}
+	var after, seen bool      // ours; the worker's
+	for _, t := range tasks { // those that have ended come last, in that order
+		seen = seen || t.ID == current
+		switch {
+		case t.ID == k.result.TaskID:
+			after = true
+		case (after || t.ID == current) && t.IsComplete && t.Outcome != nil && t.Outcome.Type == interrupted:
+			return true
+		}
+	}
+	return !seen // not shown to this user, or deleted
 }
 
 // withdraw deletes the task if it has not begun, so that a request to start it that
 // is still under way finds nothing.
 func (k *control) withdraw(ctx context.Context) error {
 	c := k.client
-	t, err := c.Task(ctx, k.result.TaskID)
+	t, err := c.task(ctx, k.result.TaskID, how{urgent: true})
 	switch {
 	case isNotFound(err):
 		return k.fail(NotCurrent, nil)
@@ -315,7 +361,10 @@ func (k *control) withdraw(ctx context.Context) error {
 	case !t.IsPending:
 		return k.beganMeanwhile(ctx)
 	}
-	if err := c.DeleteTask(ctx, k.result.TaskID); err != nil && !isNotFound(err) {
+	if err := c.deleteTask(ctx, k.result.TaskID, how{urgent: true}); err != nil && !isNotFound(err) {
+		if tries, ok := errors.AsType[*retry.Error](err); ok && tries.Sent {
+			k.unclear++ // it may be deleted
+		}
 		return k.stuck(ctx, err)
 	}
 	state, current, _, err := c.lookAtWorker(ctx, how{urgent: true})
@@ -336,7 +385,7 @@ func (k *control) withdraw(ctx context.Context) error {
 // beganMeanwhile is how to go on with a task that is neither pending nor was the
 // worker's a moment ago.
 func (k *control) beganMeanwhile(ctx context.Context) error {
-	current, err := k.client.WorkerTask(ctx)
+	current, err := k.client.workerTask(ctx, how{urgent: true})
 	switch {
 	case err != nil:
 		return k.stuck(ctx, err)
@@ -370,12 +419,15 @@ func (k *control) send(ctx context.Context, g guard) (done bool, err error) {
 	case denied(err):
 		return true, k.fail(Denied, err)
 	case status == http.StatusBadRequest && k.refusals == 0:
-		k.refusals++ // the worker was in another state; the next guard will tell
-		return false, nil
+		// The worker was in another state: somebody else was quicker, or a proxy has
+		// sent the request twice and this is the second answer. The guard will tell.
+		k.refusals++
 	case status >= http.StatusBadRequest && status < http.StatusInternalServerError:
 		return true, k.fail(Rejected, err)
 	case status == http.StatusInternalServerError:
 		k.broken = true
+	default:
+		k.unanswered++
 	}
 	k.unclear++
 	if byCaller {
@@ -398,22 +450,37 @@ func (k *control) ask(ctx context.Context, g guard) (state WorkerState, lost boo
 		state, err = k.client.setState(asking, k.cmd, g.at.Add(guardAge))
 		stop()
 	}()
-	if lost = k.watch(looking); lost {
+	if lost = k.watch(looking, k.patience()); lost {
 		giveUp()
 	}
 	<-answered
 	return state, lost && err != nil, err
 }
 
-// watch reports that the worker has answered twice since the command was sent: it does
-// one thing after another (1.21.1), so that the command or its answer is lost, or late.
-func (k *control) watch(ctx context.Context) bool {
-	for answers := 0; answers < 2; {
+// patience is how many answers of the worker tell that a command that has none is lost.
+// A request that is only late, and a second one, are one too many: what a network holds
+// back for a second comes within three. A resume is not urgent.
+func (k *control) patience() int {
+	if k.cmd.Verb == Resume {
+		return 10
+	}
+	return 4
+}
+
+// watch reports that the worker has answered so many looks, one a second, since the
+// command was sent: it does one thing after another (1.21.1), so that the command or its
+// answer is lost, or late.
+func (k *control) watch(ctx context.Context, enough int) bool {
+	for answers := 0; answers < enough; {
 		if err := sleep(ctx, lookPause); err != nil {
 			return false
 		}
-		if _, err := k.client.workerState(ctx, how{urgent: true}); err == nil {
-			answers++
+		state, err := k.client.workerState(ctx, how{urgent: true})
+		if err != nil {
+			continue
+		}
+		if answers++; state != k.from {
+			return sleep(ctx, lookPause) == nil // it has had its effect, and a moment for the answer
 		}
 	}
 	return true
@@ -423,8 +490,8 @@ func (k *control) watch(ctx context.Context) bool {
 // reached.
 func (k *control) accepted(ctx context.Context, state WorkerState) error {
 	k.result.Effect, k.result.State = Accepted, state
-	k.result.Unanswered = k.unclear
-	current, err := k.client.WorkerTask(ctx)
+	k.result.Unanswered = k.unanswered
+	current, err := k.client.workerTask(ctx, how{urgent: true})
 	switch {
 	case err != nil:
 		return nil // not Checked
@@ -432,17 +499,17 @@ func (k *control) accepted(ctx context.Context, state WorkerState) error {
 		k.result.Checked = true
 		return nil
 	}
-	t, err := k.client.Task(ctx, k.result.TaskID)
+	was, err := k.wasInterrupted(ctx)
 	switch {
-	case err != nil:
+	case err == nil && !was:
+		k.result.Effect, k.result.Other = 0, current
+		return k.fail(AlreadyOver, nil)
+	case err != nil || k.othersHit(ctx, current):
 		k.result.Other = current
-		return nil
-	case t.Outcome != nil && t.Outcome.Type == interrupted:
+	default:
 		k.result.Checked = true
-		return nil
 	}
-	k.result.Effect, k.result.Other = 0, current
-	return k.fail(AlreadyOver, nil)
+	return nil
 }
 
 // stateChange is the body of PUT /worker/state.
@@ -462,7 +529,7 @@ func (c *Client) setState(ctx context.Context, cmd Command, latest time.Time) (W
 	var state WorkerState
 	op := operation{
 		name: "PUT /worker/state", method: http.MethodPut, path: "/worker/state", in: change,
-		safety: retry.Once, attempts: 1, silence: startSilenceLimit, fresh: true, urgent: true, notBegunAfter: latest,
+		safety: retry.Once, attempts: 1, silence: startSilenceLimit, urgent: true, notBegunAfter: latest, // on the guard's connection: dialling would age it
 		check: func(answer []byte) bool { return json.Unmarshal(answer, &state) == nil && state != "" },
 	}
 	if cmd.Verb == Resume {

@@ -396,22 +396,7 @@ func TestAbortOfAPendingTask(t *testing.T) {
 	})
 }
 
-// TestAbortOfAPlanThatStarts waits until the worker can be told.
-func TestAbortOfAPlanThatStarts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		go func() { _, _ = w.newClient(t).Start(t.Context(), request("slow_start", `{"seconds":4,"path":"f"}`)) }()
-		time.Sleep(2 * time.Second)
-		result, err := w.client.Control(t.Context(), blueapi.Command{Verb: blueapi.Abort})
-		if e, ok := errors.AsType[*blueapi.ControlError](err); err != nil && (!ok || e.Reason != blueapi.AlreadyOver && e.Reason != blueapi.NotActive) {
-			t.Errorf("%+v, %v", result, err)
-		}
-		time.Sleep(time.Minute)
-	})
-}
-
-// TestControlAtAGateThatIsClosed: a guard that has grown old while the command waited
-// for its turn is read again, and a thousand waiting reads do not hold it up.
+// TestControlBeforeOthersAtTheGate: a thousand waiting reads do not hold an abort up.
 func TestControlBeforeOthersAtTheGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -491,9 +476,9 @@ func TestCommandLostInSilence(t *testing.T) {
 					}))
 					begin := time.Now()
 					result, err := w.client.Control(t.Context(), blueapi.Command{Verb: verb})
-					limit := 3 * time.Second
+					limit := 6 * time.Second
 					if verb == blueapi.Resume {
-						limit = 30 * time.Second // it is answered when the plan has ended
+						limit = 40 * time.Second // it is answered when the plan has ended
 					}
 					if took := time.Since(begin); err != nil || took > limit {
 						t.Errorf("%v: %+v, %v", took, result, err)

@@ -2,9 +2,12 @@ package blueapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/adamant-go/adamant/retry"
 )
 
 // hold keeps calls back while the environment is reloaded: a request that arrives
@@ -16,9 +19,9 @@ type hold struct {
 	drained  chan struct{} // not nil while a reload waits for calls to end
 	changed  chan struct{} // closed when who waits should look again
 	active   bool
-	attended bool      // somebody asks for the environment
-	old      string    // its id before the reload
-	since    time.Time // when the request to reload was sent
+	attended bool        // somebody asks for the environment
+	old      Environment // before the reload
+	since    time.Time   // when the request to reload was sent, or the reload was seen to go on
 }
 
 // reloadLimit is how long a server may show its old environment after it was asked
@@ -79,15 +82,16 @@ func (h *hold) begin(ctx context.Context) (bool, error) {
 	}
 }
 
-// sent notes that the request to reload the environment old is about to be sent.
-func (h *hold) sent(old string) {
+// sent notes that the request to reload the environment old is about to be sent, or that
+// the reload is going on.
+func (h *hold) sent(old Environment) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.old, h.since = old, time.Now()
 }
 
 // reloading returns what is being waited for.
-func (h *hold) reloading() (old string, since time.Time) {
+func (h *hold) reloading() (old Environment, since time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.old, h.since
@@ -106,14 +110,14 @@ func (h *hold) end(over bool) {
 
 // pass waits until no reload is under way, and counts a call in.
 func (c *Client) pass(ctx context.Context, name string) error {
-	for {
+	for begin := time.Now(); ; {
 		changed, attend := c.hold.enter()
 		switch {
 		case attend:
 			over, err := c.attend(ctx)
 			c.hold.end(over)
 			if err != nil {
-				return fmt.Errorf("%s: waiting for the environment to be reloaded: %w", name, err)
+				return held(ctx, name, begin, err)
 			}
 		case changed == nil:
 			return nil
@@ -121,22 +125,40 @@ func (c *Client) pass(ctx context.Context, name string) error {
 			select {
 			case <-changed:
 			case <-ctx.Done():
-				return fmt.Errorf("%s: waiting for the environment to be reloaded: %w", name, ctx.Err())
+				return held(ctx, name, begin, ctx.Err())
 			}
 		}
 	}
 }
 
+// held is the error of a call that was held back to its end: nothing of it was sent,
+// whatever was sent to attend to the reload.
+func held(ctx context.Context, name string, begin time.Time, err error) error {
+	e := &retry.Error{
+		Op: name, Reason: retry.Outlasted, Took: time.Since(begin),
+		Err: fmt.Errorf("waiting for the environment to be reloaded: %w", err),
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		e.Reason = retry.Deadline
+	case ctx.Err() != nil:
+		e.Reason = retry.Cancelled
+	}
+	return e
+}
+
 // attend waits, in place of a caller of Reload that has given up, until a new
 // environment shows or none will.
 func (c *Client) attend(ctx context.Context) (over bool, err error) {
-	old, since := c.hold.reloading()
 	for {
 		env, err := c.environment(ctx, how{})
+		old, since := c.hold.reloading()
 		switch {
 		case ctx.Err() != nil:
 			return false, ctx.Err()
-		case err == nil && env.ID != old, time.Since(since) > reloadLimit:
+		case err == nil && env.ID == old.ID && old.Initialized && !env.Initialized && env.ErrorMessage == nil:
+			c.hold.sent(old) // loading may take any time
+		case err == nil && env.ID != old.ID, time.Since(since) > reloadLimit:
 			return true, nil
 		case err != nil:
 			return false, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net/http"
 	"time"
 
@@ -20,7 +21,7 @@ const (
 	idleReloadLimit = 40 * time.Second
 	// lostReloadLimit is the same when the request was not answered, so that it is
 	// likely that it never arrived.
-	lostReloadLimit = 10 * time.Second
+	lostReloadLimit = 6 * time.Second
 )
 
 // ReloadReason says why a reload failed.
@@ -62,6 +63,18 @@ type ReloadError struct {
 // Unwrap returns the cause.
 func (e *ReloadError) Unwrap() error { return e.Err }
 
+// Verdict says what the reload means to a call around it that retries: it is tried
+// again if the server was not asked, because it was away or busy with a plan.
+func (e *ReloadError) Verdict() retry.Verdict {
+	switch e.Reason {
+	case ReloadUnreachable:
+		return retry.NotSent
+	case PlanActive:
+		return retry.Rejected
+	}
+	return retry.Fatal
+}
+
 func (e *ReloadError) Error() string {
 	var s string
 	switch e.Reason {
@@ -97,7 +110,7 @@ func (e *ReloadError) Error() string {
 // idle. The error is nil or a [*ReloadError].
 //
 // How long to wait is the context's business: a reload takes some seconds, and 30
-// more if a plan runs. If the request gets lost it is sent again after ten seconds,
+// more if a plan runs. If the request gets lost it is sent again after six seconds,
 // or 75 if a plan runs.
 func (c *Client) Reload(ctx context.Context, force bool) (Environment, error) {
 	c.once.Do(c.setUp)
@@ -119,10 +132,7 @@ func (c *Client) Reload(ctx context.Context, force bool) (Environment, error) {
 	env, err := r.run(ctx, force)
 	_, sent := c.hold.reloading()
 	c.hold.end(!r.pending || time.Since(sent) > reloadLimit)
-	if err != nil {
-		return env, err
-	}
-	return env, nil
+	return env, err
 }
 
 // reload is one reload, by the call that holds all others back.
@@ -135,21 +145,24 @@ type reload struct {
 }
 
 func (r *reload) fail(why ReloadReason, env Environment, err error) error {
+	if why == ReloadUnreachable && r.asked > 0 {
+		why = ReloadOverdue
+	}
 	return &ReloadError{Reason: why, Environment: env, Sent: r.asked > 0, Err: err}
 }
 
 func (r *reload) run(ctx context.Context, force bool) (Environment, error) {
 	c := r.client
 	env, err := c.environment(ctx, how{})
-	if err != nil {
+	switch {
+	case denied(err):
+		return env, r.fail(ReloadDenied, env, err)
+	case err != nil:
 		return env, r.fail(ReloadUnreachable, env, err)
 	}
 	r.before = env
-	if err := r.check(ctx, force); err != nil {
-		return env, err
-	}
 	for {
-		answered, err := r.ask(ctx)
+		answered, err := r.checkAndAsk(ctx, force)
 		if err != nil {
 			return env, err
 		}
@@ -159,6 +172,8 @@ func (r *reload) run(ctx context.Context, force bool) (Environment, error) {
 			return env, err
 		case env.ID == r.before.ID && r.asked < 2 && !retry.Nested(ctx):
 			continue // lost, or hanging, which a second request heals
+		case env.ID == r.before.ID && r.asked < 2:
+			return env, r.fail(ReloadOverdue, env, nil)
 		case env.ID == r.before.ID:
 			return env, r.fail(ReloadHangs, env, nil)
 		}
@@ -170,6 +185,29 @@ func (r *reload) run(ctx context.Context, force bool) (Environment, error) {
 	}
 }
 
+// checkAndAsk sends the request while what the check has found is new: somebody may have
+// started a plan while it waited for a server that was away. So it is before the
+// second request, though a check can make a reload hang that is under way: that request
+// heals it.
+func (r *reload) checkAndAsk(ctx context.Context, force bool) (answered bool, err error) {
+	begin := time.Now()
+	for n := 1; ; n++ {
+		if r.asked == 0 || !force {
+			if err := r.check(ctx, force); err != nil {
+				return false, err
+			}
+		}
+		answered, err = r.ask(ctx)
+		tries, ok := errors.AsType[*retry.Error](err)
+		if !ok || tries.Sent || tries.Reason != retry.Exhausted || n >= retry.DefaultAttempts && time.Since(begin) >= r.client.Wait {
+			return answered, err
+		}
+		if err := sleep(ctx, retry.Backoff{}.Delay(min(n, retry.DefaultAttempts)-1, mathrand.Float64())); err != nil {
+			return false, r.fail(ReloadUnreachable, r.before, err)
+		}
+	}
+}
+
 // check finds out whether a plan is active. A worker that cannot say is broken, and
 // to be reloaded.
 func (r *reload) check(ctx context.Context, force bool) error {
@@ -178,15 +216,19 @@ func (r *reload) check(ctx context.Context, force bool) error {
 		if force {
 			return nil
 		}
-		return &ReloadError{Reason: PlanActive, Environment: r.before, State: state, TaskID: task}
+		r.pending = false // it answers: it is not being reloaded
+		return &ReloadError{Reason: PlanActive, Environment: r.before, State: state, TaskID: task, Sent: r.asked > 0}
 	}
+	r.idle = false
 	state, task, starting, err := c.lookAtWorker(ctx, how{free: true})
 	switch {
-	case statusOf(err) == http.StatusInternalServerError:
+	case state == "" && statusOf(err) == http.StatusInternalServerError:
 		r.idle = true
 		return nil
 	case denied(err):
 		return r.fail(ReloadDenied, r.before, err)
+	case err != nil && state != "" && state != StateIdle:
+		return active(state, task)
 	case err != nil && !force:
 		return r.fail(ReloadUnreachable, r.before, err)
 	case err != nil:
@@ -198,12 +240,12 @@ func (r *reload) check(ctx context.Context, force bool) error {
 	return nil
 }
 
-// ask sends the request. It is not answered if it may have arrived and nobody knows.
+// ask sends the request once. It is not answered if it may have arrived and nobody knows.
 func (r *reload) ask(ctx context.Context) (answered bool, err error) {
 	c := r.client
-	c.hold.sent(r.before.ID)
+	c.hold.sent(r.before)
 	err = c.do(ctx, operation{
-		name: "DELETE /environment", method: http.MethodDelete, path: "/environment", safety: retry.Once, free: true, fresh: true,
+		name: "DELETE /environment", method: http.MethodDelete, path: "/environment", safety: retry.Once, attempts: 1, free: true, fresh: true,
 	}, nil)
 	tries, failed := errors.AsType[*retry.Error](err)
 	switch {
@@ -248,6 +290,7 @@ func (r *reload) await(ctx context.Context, answered bool) (Environment, error) 
 			return env, nil
 		case env.Initialized != r.before.Initialized, answered && !env.Initialized:
 			begin = time.Now() // it is being reloaded, and loading may take any time
+			r.client.hold.sent(r.before)
 		case time.Since(begin) > limit:
 			return env, nil
 		}

@@ -75,6 +75,10 @@ const (
 // Tasks lists the tasks of one status, or all of them if status is empty: those
 // that wait and run first, then those that are over.
 func (c *Client) Tasks(ctx context.Context, status TaskStatus) ([]Task, error) {
+	return c.tasks(ctx, status, how{})
+}
+
+func (c *Client) tasks(ctx context.Context, status TaskStatus, h how) ([]Task, error) {
 	path := "/tasks"
 	if status != "" {
 		path += "?task_status=" + url.QueryEscape(string(status))
@@ -82,7 +86,7 @@ func (c *Client) Tasks(ctx context.Context, status TaskStatus) ([]Task, error) {
 	var answer struct {
 		Tasks []Task `json:"tasks"`
 	}
-	op := read("GET /tasks", path, how{})
+	op := read("GET /tasks", path, h)
 	op.key = "tasks"
 	err := c.do(ctx, op, &answer)
 	return answer.Tasks, err

@@ -252,7 +252,7 @@ func (c *Call) failureOf(a Attempt, err error) *Failure {
 	if err == nil {
 		return nil
 	}
-	if j, ok := errors.AsType[judged](err); ok {
+	if j, ok := judgedOf(err); ok {
 		return &Failure{Verdict: j.Verdict(), Evidence: NoEvidence, Err: err}
 	}
 	f, ok := errors.AsType[*Failure](err)

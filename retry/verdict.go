@@ -111,14 +111,26 @@ type judged interface {
 	Verdict() Verdict
 }
 
+// judgedOf finds such an error, unless it is that of an attempt of a call inside, which
+// may have made others.
+func judgedOf(err error) (judged, bool) {
+	j, ok := errors.AsType[judged](err)
+	if !ok {
+		return nil, false
+	}
+	inside, _ := errors.AsType[*Error](err)
+	own, _ := errors.AsType[*Error](j)
+	return j, inside == own
+}
+
 // VerdictOf returns the verdict that err carries: Succeeded for nil, that of an error
 // in its chain that has a method Verdict() Verdict or is a [*Failure], and Ambiguous
-// for any other.
+// for any other. What the attempts of an [*Error] were judged to be is not its verdict.
 func VerdictOf(err error) Verdict {
 	if err == nil {
 		return Succeeded
 	}
-	if j, ok := errors.AsType[judged](err); ok {
+	if j, ok := judgedOf(err); ok {
 		return j.Verdict()
 	}
 	if f, ok := errors.AsType[*Failure](err); ok {

@@ -202,8 +202,9 @@ func (w *Wire) Send(ctx context.Context, r *http.Request, a retry.Attempt, watch
 
 // SendBefore sends as Send does with watch, unless the first byte cannot be written by
 // the time latest: then nothing is written, and the failure is NotSent and no evidence
-// of an outage. A zero latest is no bound. Over HTTP/2, and with a Base that is not an
-// *http.Transport, the bound is when the request is handed over.
+// of an outage. A zero latest is no bound. Over HTTP/2, and over connections of a
+// DialTLSContext, the bound is when there is a connection; with a Base that is not an
+// *http.Transport it is when the request is handed over.
 func (w *Wire) SendBefore(ctx context.Context, r *http.Request, a retry.Attempt, latest time.Time) (*http.Response, error) {
 	w.once.Do(w.setUp)
 	if err := checkURL(r); err != nil {
@@ -219,7 +220,7 @@ func (w *Wire) SendBefore(ctx context.Context, r *http.Request, a retry.Attempt,
 		return nil, late
 	}
 	resp, err := w.sendWatched(ctx, r, a, latest)
-	if errors.Is(err, ErrTooLate) {
+	if f, ok := errors.AsType[*retry.Failure](err); ok && f.Verdict == retry.NotSent && errors.Is(err, ErrTooLate) {
 		return nil, late
 	}
 	return resp, err
@@ -248,8 +249,11 @@ func (w *Wire) sendWatched(ctx context.Context, r *http.Request, a retry.Attempt
 	resp, err := rt.RoundTrip(out)
 	if err != nil {
 		limited := errors.Is(context.Cause(ctx), errConnectLimit)
-		if limited {
+		switch {
+		case limited:
 			err = errConnectLimit
+		case errors.Is(context.Cause(ctx), ErrTooLate):
+			err = ErrTooLate
 		}
 		f := failureOf(r, err, watch.notSent())
 		f.Timeout = f.Timeout || limited
@@ -300,7 +304,11 @@ func (w *watcher) getConn(string) {
 		w.cancel(errSentTwice)
 		return
 	}
-	w.limit = time.AfterFunc(ConnectLimit, func() { w.cancel(errConnectLimit) })
+	limit, cause := ConnectLimit, errConnectLimit
+	if d := time.Until(w.latest); !w.latest.IsZero() && d < limit {
+		limit, cause = d, ErrTooLate // not every connection can refuse a write that is late
+	}
+	w.limit = time.AfterFunc(limit, func() { w.cancel(cause) })
 }
 
 func (w *watcher) stop() {

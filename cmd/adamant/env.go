@@ -143,11 +143,14 @@ func (a *app) controllerReload(ctx context.Context, seconds float64) error {
 	defer cancel()
 	stop := a.ui.progress("the new environment")
 	env, err := c.Reload(limited, false)
-	if e, ok := errors.AsType[*blueapi.ReloadError](err); ok && !e.Sent && e.Environment.ID != "" && limited.Err() == nil {
-		if e.Reason == blueapi.PlanActive {
+	if e, ok := errors.AsType[*blueapi.ReloadError](err); ok && !e.Sent {
+		switch {
+		case e.Reason == blueapi.PlanActive:
 			a.ui.message("adamant: " + active(e, planOf(ctx, c, e.TaskID)) + ": " + leftBehind)
+			env, err = c.Reload(limited, true)
+		case e.Reason == blueapi.ReloadUnreachable && refusal(e.Err) != nil: // by a worker that cannot say what it does
+			env, err = c.Reload(limited, true)
 		}
-		env, err = c.Reload(limited, true)
 	}
 	stop()
 	if e, ok := errors.AsType[*blueapi.ReloadError](err); ok {
@@ -156,21 +159,32 @@ func (a *app) controllerReload(ctx context.Context, seconds float64) error {
 	return a.ui.result("Environment is initialized\n" + environmentRepr(env))
 }
 
-// untilOverdue returns a context that ends some time after the server has been asked
+// untilOverdue returns a context that ends some time after the server was last asked
 // to reload, by a client that is not in use yet. It counts from then, as blueapi's
-// client does, so that an outage before it is no reload that takes too long.
+// client does, so that an outage before it is no reload that takes too long, nor is a
+// request that was lost.
 func untilOverdue(ctx context.Context, c *blueapi.Client, limit time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	var once sync.Once
+	var mu sync.Mutex
+	var timer *time.Timer
 	c.Trace = retry.JoinTraces(c.Trace, &retry.Trace{Ended: func(_ context.Context, e retry.EndInfo) {
 		if e.Op != "DELETE /environment" {
 			return
 		}
-		once.Do(func() {
-			timer := time.AfterFunc(limit, cancel)
-			context.AfterFunc(ctx, func() { timer.Stop() })
-		})
+		mu.Lock()
+		defer mu.Unlock()
+		if timer != nil {
+			timer.Stop()
+		}
+		timer = time.AfterFunc(limit, cancel)
 	}})
+	context.AfterFunc(ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if timer != nil {
+			timer.Stop()
+		}
+	})
 	return ctx, cancel
 }
 

@@ -51,6 +51,9 @@ func controlText(v voice, command blueapi.Command, r blueapi.ControlResult) stri
 	}
 	switch r.State {
 	case blueapi.StatePaused, blueapi.StateIdle:
+		if command.Verb == blueapi.Resume && r.Effect == blueapi.Seen && r.State == blueapi.StateIdle {
+			return "over\n"
+		}
 		if command.Verb != blueapi.Pause || r.State == blueapi.StatePaused {
 			return done + "\n"
 		}
@@ -113,10 +116,14 @@ func orNull(s string) any {
 func controlWarnings(verb blueapi.Verb, r blueapi.ControlResult) []string {
 	var all []string
 	if r.Effect == blueapi.Seen {
-		all = append(all, fmt.Sprintf("the server's answer was lost, and its worker was then seen %s", r.State))
+		all = append(all, fmt.Sprintf("the server did not say that it was done; its worker was then seen %s", r.State))
 	}
-	if verb == blueapi.Resume && r.Effect != 0 && r.State == blueapi.StateIdle {
+	switch {
+	case verb != blueapi.Resume || r.State != blueapi.StateIdle:
+	case r.Effect == blueapi.Accepted:
 		all = append(all, fmt.Sprintf("the resumed plan has ended; how it ended is not recorded (task %s)", r.TaskID))
+	case r.Effect == blueapi.Seen:
+		all = append(all, fmt.Sprintf("the plan is over: it was resumed, or ended by somebody else, which is not recorded (task %s)", r.TaskID))
 	}
 	if r.Other != "" {
 		all = append(all, fmt.Sprintf("another plan (task %s) began meanwhile, and may have been reached instead: "+
@@ -125,7 +132,7 @@ func controlWarnings(verb blueapi.Verb, r blueapi.ControlResult) []string {
 		all = append(all, fmt.Sprintf("the server could not be asked afterwards which plan was reached; it was task %s "+
 			"within a second before", r.TaskID))
 	}
-	if r.Effect != 0 && r.Unanswered > 0 {
+	if r.Unanswered > 0 {
 		all = append(all, fmt.Sprintf("%d of %d requests were never answered: one may still arrive, and reach whatever plan "+
 			"runs then", r.Unanswered, r.Sent))
 	}
@@ -147,6 +154,8 @@ func endOfFailedControl(v voice, failed *blueapi.ControlError, interrupted bool)
 		e.msg = v.errorf("task %s is not the one that the worker has: nothing was sent", failed.TaskID)
 	case blueapi.AlreadyOver:
 		e.msg = v.errorf("the plan ended by itself before it was %s (task %s)", done, failed.TaskID)
+	case blueapi.EndedByOthers:
+		e.msg = v.errorf("the plan was not paused: it has been aborted or stopped by somebody else (task %s)", failed.TaskID)
 	case blueapi.Denied:
 		e = endOfCall(v, "", failed.Err)
 	case blueapi.Rejected:

@@ -10,6 +10,9 @@ import (
 )
 
 // Each way in which a control command can end, in both voices.
+// arrive warns of a request that was never answered.
+const arrive = "\nadamant: 1 of 1 requests were never answered: one may still arrive, and reach whatever plan runs then"
+
 func TestEndOfControl(t *testing.T) {
 	t.Parallel()
 	away := &retry.Error{Op: "GET /worker/task", Reason: retry.Outlasted, Attempts: 5, Took: 2.5e9, Err: errors.New("refused")}
@@ -56,11 +59,11 @@ func TestEndOfControl(t *testing.T) {
 		{
 			name: "aborted, as was seen", command: blueapi.Command{Verb: blueapi.Abort}, result: done(blueapi.StateIdle, blueapi.Seen),
 			own: ending{
-				out: "aborted\n", msg: "adamant: the server's answer was lost, and its worker was then seen IDLE",
+				out: "aborted\n", msg: "adamant: the server did not say that it was done; its worker was then seen IDLE",
 			},
 			blueapi: ending{
 				out: "<WorkerState.IDLE: 'IDLE'>\n",
-				msg: "adamant: the server's answer was lost, and its worker was then seen IDLE",
+				msg: "adamant: the server did not say that it was done; its worker was then seen IDLE",
 			},
 		},
 		{
@@ -141,13 +144,38 @@ func TestEndOfControl(t *testing.T) {
 			name: "silent", err: failed(blueapi.Abort, blueapi.ControlSilent, blueapi.ControlResult{Sent: 1, Unanswered: 1}, away),
 			own: ending{
 				msg: "adamant: a request to abort the plan of task T was sent, and it is not known what became of it: " +
-					"'adamant state' and 'adamant task T' show it",
+					"'adamant state' and 'adamant task T' show it" + arrive,
 				status: statusUnknown,
 			},
 			blueapi: ending{
 				msg: "Error: a request to abort the plan of task T was sent, and it is not known what became of it: " +
-					"'adamant state' and 'adamant task T' show it",
+					"'adamant state' and 'adamant task T' show it" + arrive,
 				status: statusError,
+			},
+		},
+		{
+			name: "ended by somebody else", err: failed(blueapi.Pause, blueapi.EndedByOthers, blueapi.ControlResult{Sent: 1}, nil),
+			own: ending{
+				msg:    "adamant: the plan was not paused: it has been aborted or stopped by somebody else (task T)",
+				status: statusError,
+			},
+			blueapi: ending{
+				msg:    "Error: the plan was not paused: it has been aborted or stopped by somebody else (task T)",
+				status: statusError,
+			},
+		},
+		{
+			name: "resumed, or ended by somebody else", command: blueapi.Command{Verb: blueapi.Resume},
+			result: blueapi.ControlResult{TaskID: "T", State: blueapi.StateIdle, Effect: blueapi.Seen, Sent: 1, Checked: true},
+			own: ending{
+				out: "over\n",
+				msg: "adamant: the server did not say that it was done; its worker was then seen IDLE\n" +
+					"adamant: the plan is over: it was resumed, or ended by somebody else, which is not recorded (task T)",
+			},
+			blueapi: ending{
+				out: "<WorkerState.IDLE: 'IDLE'>\n",
+				msg: "adamant: the server did not say that it was done; its worker was then seen IDLE\n" +
+					"adamant: the plan is over: it was resumed, or ended by somebody else, which is not recorded (task T)",
 			},
 		},
 		{
