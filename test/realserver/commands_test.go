@@ -105,7 +105,7 @@ func shorts() []short {
 		{"controller abort", running, controlling, says(`<WorkerState\.(IDLE: 'IDLE'|ABORTING: 'ABORTING')>`, wasEnded)},
 		{"controller stop", running, controlling, says(`<WorkerState\.(IDLE: 'IDLE'|STOPPING: 'STOPPING')>`, wasEnded)},
 		{"pause --task TASK", running, controlling, says(`paused|pausing`, isPaused)},
-		{"resume -y --task TASK", paused, controlling, says(`resumed`, wentOn)},
+		{"resume -y --task TASK", paused, controlling, says(`resumed|over`, wentOn)},
 		{"abort --task TASK", running, controlling, says(`aborted|aborting`, wasEnded)},
 		{"stop --task TASK", running, controlling, says(`stopped|stopping`, wasEnded)},
 
