@@ -58,7 +58,7 @@ func (v Verb) Target() WorkerState {
 // applies reports whether the server allows the verb in a state (its table of
 // transitions, 1.21.1). It answers 400 to all others.
 func (v Verb) applies(s WorkerState) bool {
-	switch s { //nolint:exhaustive // all others allow nothing
+	switch s {
 	case StateRunning:
 		return v != Resume
 	case StatePaused:

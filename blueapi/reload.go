@@ -232,7 +232,7 @@ func (r *reload) check(ctx context.Context, force bool) error {
 	case err != nil && !force:
 		return r.fail(ReloadUnreachable, r.before, err)
 	case err != nil:
-		return nil
+		return nil //nolint:nilerr // by force: whatever it does
 	case state != StateIdle, starting:
 		return active(state, task)
 	}

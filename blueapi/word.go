@@ -126,7 +126,7 @@ func (e *RunError) Unwrap() error { return e.Err }
 // Verdict says what the run means to a call around it that retries: a run that was
 // not started may be tried again, unless it was refused; one that is unknown never.
 func (e *RunError) Verdict() retry.Verdict {
-	switch e.Reason { //nolint:exhaustive // all others are final
+	switch e.Reason {
 	case Unreachable, Withdrawn:
 		return retry.NotSent
 	case Busy:
