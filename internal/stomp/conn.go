@@ -52,7 +52,8 @@ type waiter struct {
 type heard struct {
 	nc       net.Conn
 	patience time.Duration
-	at       atomic.Int64 // Unix nanoseconds
+	began    time.Time
+	after    atomic.Int64 // began, in nanoseconds: so the monotonic clock's reading is kept
 }
 
 func (h *heard) Read(b []byte) (int, error) {
@@ -63,7 +64,7 @@ func (h *heard) Read(b []byte) (int, error) {
 	}
 	n, err := h.nc.Read(b)
 	if n > 0 {
-		h.at.Store(time.Now().UnixNano())
+		h.after.Store(int64(time.Since(h.began)))
 	}
 	return n, err
 }
@@ -74,7 +75,7 @@ func newConn(c *Client, nc net.Conn) *Conn {
 		writing: make(chan struct{}, 1), waiting: make(map[string]waiter), subs: make(map[string]*Subscription),
 		done: make(chan struct{}),
 	}
-	conn.in.nc = nc
+	conn.in.nc, conn.in.began = nc, time.Now()
 	conn.dec = NewDecoder(&conn.in, c.Limits)
 	return conn
 }
@@ -140,7 +141,7 @@ func (c *Conn) Err() error {
 }
 
 // Heard is when the broker was last heard, be it by a heart-beat.
-func (c *Conn) Heard() time.Time { return time.Unix(0, c.in.at.Load()) }
+func (c *Conn) Heard() time.Time { return c.in.began.Add(time.Duration(c.in.after.Load())) }
 
 // Close ends the connection at once.
 func (c *Conn) Close() error {
@@ -319,7 +320,7 @@ func (c *Conn) write(ctx context.Context, f *Frame) error {
 	if err == nil {
 		return nil
 	}
-	if _, ours := errors.AsType[*ProtocolError](err); ours { // nothing was sent
+	if unsent(err) {
 		return err
 	}
 	c.fail(err)

@@ -2,6 +2,7 @@ package stomp
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +16,7 @@ import (
 // binary ones. What cannot be encoded is a *[ProtocolError].
 func (f *Frame) Append(dst []byte, v Version) ([]byte, error) {
 	if _, known := command([]byte(f.Command)); !known {
-		return dst, malformed("unknown command %s", printable([]byte(f.Command)))
+		return dst, unsendable("unknown command %s", printable([]byte(f.Command)))
 	}
 	esc := escapingOf(f.Command, v)
 	start := len(dst)
@@ -23,7 +24,7 @@ func (f *Frame) Append(dst []byte, v Version) ([]byte, error) {
 	dst = append(dst, '\n')
 	for _, h := range f.Headers {
 		if problem := esc.check(h); problem != "" {
-			return dst[:start], malformed("header %s of %s %s", printable([]byte(h.Name)), f.Command, problem)
+			return dst[:start], unsendable("header %s of %s %s", printable([]byte(h.Name)), f.Command, problem)
 		}
 		dst = esc.append(dst, h.Name)
 		dst = append(dst, ':')
@@ -32,7 +33,7 @@ func (f *Frame) Append(dst []byte, v Version) ([]byte, error) {
 	}
 	if length, given := f.Lookup("content-length"); given {
 		if n, err := contentLength(length); err != nil || n != len(f.Body) {
-			return dst[:start], malformed("content-length of %s is not that of its body", f.Command)
+			return dst[:start], unsendable("content-length of %s is not that of its body", f.Command)
 		}
 	} else if bytes.IndexByte(f.Body, 0) >= 0 {
 		dst = append(dst, "content-length:"...)
@@ -42,6 +43,10 @@ func (f *Frame) Append(dst []byte, v Version) ([]byte, error) {
 	dst = append(dst, '\n')
 	dst = append(dst, f.Body...)
 	return append(dst, 0), nil
+}
+
+func unsendable(format string, args ...any) error {
+	return &ProtocolError{Problem: fmt.Sprintf(format, args...), Unsent: true}
 }
 
 func (e escaping) check(h Header) (problem string) {

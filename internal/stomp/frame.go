@@ -1,6 +1,9 @@
 package stomp
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Version is a version of the protocol, as the headers version and
 // accept-version name it.
@@ -111,14 +114,24 @@ func escapingOf(command string, v Version) escaping {
 	return escaping{on: true, cr: true, trailing: true}
 }
 
-// ProtocolError says how bytes, or a frame that was to be sent, break the
-// protocol. It names headers and never quotes their values.
-type ProtocolError struct{ Problem string }
+// ProtocolError says how bytes that came, or a frame that was to be sent, break
+// the protocol. It names headers and never quotes their values.
+type ProtocolError struct {
+	Problem string
+	// Unsent says that it is about a frame that was to be sent, of which nothing
+	// has been.
+	Unsent bool
+}
 
 func (e *ProtocolError) Error() string { return "stomp: " + e.Problem }
 
 func malformed(format string, args ...any) error {
 	return &ProtocolError{Problem: fmt.Sprintf(format, args...)}
+}
+
+func unsent(err error) bool {
+	pe, ok := errors.AsType[*ProtocolError](err)
+	return ok && pe.Unsent
 }
 
 // LimitError says that a frame is larger than the decoder's Limits.

@@ -50,8 +50,9 @@ const (
 //
 // Headers are sent with each SUBSCRIBE. After a lost connection the first attempt
 // to connect is made at once, others follow as [Client.Delay] says. To refuse for
-// good is to answer CONNECT or SUBSCRIBE with an ERROR, or to show a certificate
-// that does not hold, twice in a row; or five times, if it was accepted before.
+// good is to answer CONNECT or SUBSCRIBE with an ERROR, to speak no version that
+// we do, or to show a certificate that does not hold, twice in a row; or five
+// times, if all was well before.
 func (c *Client) Open(ctx context.Context, destination string, headers ...Header) *Session {
 	s := &Session{
 		client: c, destination: destination, headers: headers, queue: c.queue(),
@@ -85,21 +86,22 @@ func (s *Session) Subscribed(ctx context.Context) error {
 	s.mu.Lock()
 	subscribed := s.subscribed
 	s.mu.Unlock()
+	var err error
 	select {
 	case <-subscribed:
-		return nil
 	case <-s.done:
 	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.err != nil:
 		return s.err
-	case s.away != nil:
-		return fmt.Errorf("%w: %w", context.Cause(ctx), s.away.Err)
+	case err != nil && s.away != nil:
+		return fmt.Errorf("%w: %w", err, s.away.Err)
 	}
-	return context.Cause(ctx)
+	return err
 }
 
 // Close takes leave of the broker, waiting a second at most for its receipt, and
@@ -229,12 +231,12 @@ func defaultDelay(k int) time.Duration {
 	return d + time.Duration(rand.Int64N(int64(d/2)))
 }
 
-// refused reports whether the broker has said that it wants none of us, as
-// opposed to not being there.
+// refused reports whether the broker has said that it wants none of us, or we
+// cannot even ask, as opposed to the broker not being there.
 func refused(err error) bool {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Command == "CONNECT" || e.Command == "SUBSCRIBE"
 	}
 	_, bad := errors.AsType[*tls.CertificateVerificationError](err)
-	return bad || errors.Is(err, ErrVersion)
+	return bad || errors.Is(err, ErrVersion) || unsent(err)
 }
