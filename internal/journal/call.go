@@ -103,7 +103,7 @@ func (j *Journal) Calls(ctx context.Context, run string, limit int) ([]Call, err
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
+		defer func() { _ = rows.Close() }()
 		for rows.Next() {
 			var c Call
 			var at int64

@@ -294,8 +294,8 @@ func readFile(t *testing.T, dir, name string) []byte {
 // putFiles makes the directory of a journal.
 func putFiles(t *testing.T, file, log []byte) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(t.TempDir(), "journal")
-	if err != nil {
+	dir := newDir(t)
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, b := range map[string][]byte{"journal.db": file, "journal.db-wal": log} {

@@ -163,7 +163,7 @@ func open(ctx context.Context, dir string, create bool) (*Journal, error) {
 		return nil, fault(j.path, err)
 	}
 	if err := j.read(ctx, j.checkVersion); err != nil {
-		j.db.Close()
+		_ = j.db.Close()
 		return nil, err
 	}
 	return j, nil
@@ -203,7 +203,7 @@ func createFile(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp)
+	defer func() { _ = os.Remove(tmp) }()
 	if err := f.Close(); err != nil {
 		return err
 	}

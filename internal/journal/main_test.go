@@ -90,7 +90,7 @@ func lines(t *testing.T, cmd *exec.Cmd) (next func() string) {
 }
 
 // say prints a line for the test.
-func say(words ...any) { fmt.Println(words...) }
+func say(words ...any) { _, _ = fmt.Fprintln(os.Stdout, words...) }
 
 // untilEnd waits until the test closes standard input, or dies.
 func untilEnd() { _, _ = bufio.NewReader(os.Stdin).ReadString(0) }

@@ -1,12 +1,13 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"hash/fnv"
 	"math"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -54,7 +55,7 @@ func (j *Journal) Begin(ctx context.Context, r Request) (*Owner, error) {
 		return keepJSON(ctx, tx, o.number, 0, r.Params)
 	})
 	if err != nil {
-		lock.Close()
+		_ = lock.Close()
 		return nil, err
 	}
 	if o.number%j.limits.every == 0 {
@@ -101,13 +102,13 @@ func (j *Journal) Own(ctx context.Context, id string) (*Owner, error) {
 	o := &Owner{journal: j, lock: lock}
 	err = j.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		err := tx.QueryRowContext(ctx, "SELECT number FROM runs WHERE id = ?", id).Scan(&o.number)
-		if err == sql.ErrNoRows { //nolint:errorlint // Scan returns it as it is
+		if errors.Is(err, sql.ErrNoRows) {
 			return ErrNoRun
 		}
 		return err
 	})
 	if err != nil {
-		lock.Close()
+		_ = lock.Close()
 		return nil, err
 	}
 	return o, nil
@@ -120,7 +121,7 @@ func (j *Journal) Owned(id string) (bool, error) {
 	if err != nil {
 		return false, fault(j.locksPath(), err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	owned, err := locked(f, lockOf(id))
 	return owned, fault(j.locksPath(), err)
 }
@@ -156,7 +157,7 @@ func (o *Owner) Record(ctx context.Context, e Entry) error {
 
 // Close gives the run up. It may be called more than once.
 func (o *Owner) Close() {
-	o.lock.Close() // a lock needs no more to be freed
+	_ = o.lock.Close() // a lock needs no more to be freed
 }
 
 func (j *Journal) locksPath() string { return filepath.Join(j.dir, "owners") }
@@ -173,7 +174,7 @@ func (j *Journal) lock(id string) (*os.File, error) {
 		err = ErrOwned
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fault(j.locksPath(), err)
 	}
 	return f, nil
@@ -189,10 +190,9 @@ func lockOf(id string) int64 {
 }
 
 func thisProcess() Process {
-	p := Process{PID: os.Getpid(), User: strconv.Itoa(os.Geteuid())}
-	if u, err := user.Current(); err == nil {
-		p.User = u.Username
-	}
+	p := Process{PID: os.Getpid()}
+	// Not os/user, which may ask a directory server that is away.
+	p.User = cmp.Or(os.Getenv("USER"), strconv.Itoa(os.Geteuid()))
 	p.Host, _ = os.Hostname()
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // only Linux has it
 	p.Boot = strings.TrimSpace(string(boot))

@@ -70,7 +70,7 @@ func (j *Journal) pruneLost(ctx context.Context, before time.Time) error {
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
+		defer func() { _ = rows.Close() }()
 		var numbers []int64
 		for rows.Next() {
 			var number int64

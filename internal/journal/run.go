@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -78,7 +79,7 @@ type Process struct {
 	// Boot identifies the boot of the machine, without which a PID says little;
 	// "" if it is not known.
 	Boot string
-	// User is the name of the account, or its number.
+	// User is the account's name as $USER has it, or its number.
 	User string
 }
 
@@ -130,8 +131,8 @@ func (r Run) Last() Entry {
 // Task returns the last task that was recorded and its environment; "" if none
 // was.
 func (r Run) Task() (task, environment string) {
-	for i := len(r.Entries) - 1; i >= 0; i-- {
-		if e := r.Entries[i]; e.Task != "" {
+	for _, e := range slices.Backward(r.Entries) {
+		if e.Task != "" {
 			return e.Task, e.Environment
 		}
 	}
@@ -206,7 +207,7 @@ func findRuns(ctx context.Context, tx *sql.Tx, q Query) ([]Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var runs []Run
 	var numbers []int64
 	for rows.Next() {
@@ -239,7 +240,7 @@ func findEntries(ctx context.Context, tx *sql.Tx, run int64) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var entries []Entry
 	for rows.Next() {
 		var e Entry

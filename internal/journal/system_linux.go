@@ -14,7 +14,7 @@ const (
 //
 // All of FUSE counts: sshfs and glusterfs cannot be told from local ones.
 func fileSystemName(st *syscall.Statfs_t) string {
-	switch uint32(st.Type) { //nolint:unconvert // its type differs between processors
+	switch uint32(st.Type) { // its type differs between processors
 	case 0x6969:
 		return "NFS"
 	case 0x517b, 0xfe534d42, 0xff534d42:
