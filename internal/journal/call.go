@@ -108,12 +108,12 @@ func (j *Journal) Calls(ctx context.Context, run string, limit int) ([]Call, err
 			var c Call
 			var at int64
 			var attempts []byte
-			if err := rows.Scan(&c.ID, &c.Run, &c.Op, &at, &c.Took, &c.Made, &c.Outcome, &attempts); err != nil {
+			if err := scan(rows, &c.ID, &c.Run, &c.Op, &at, &c.Took, &c.Made, &c.Outcome, &attempts); err != nil {
 				return err
 			}
 			c.At = time.Unix(0, at)
 			if err := json.Unmarshal(attempts, &c.Attempts); err != nil {
-				return &Error{Kind: Corrupt, Path: j.path, Err: err}
+				return fmt.Errorf("%w: %w", errDamaged, err)
 			}
 			calls = append(calls, c)
 		}

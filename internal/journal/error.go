@@ -108,6 +108,9 @@ func (e *KeyError) Error() string {
 	return fmt.Sprintf("the key %q was used before, for plan %s", e.Run.Key, e.Run.Plan)
 }
 
+// errDamaged is wrapped where what was read cannot have been written.
+var errDamaged = errors.New("what was read makes no sense")
+
 // fault makes an Error of what SQLite or the system says of path. Other errors,
 // such as the context's, stay as they are.
 func fault(path string, err error) error {
@@ -116,6 +119,9 @@ func fault(path string, err error) error {
 	}
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		return &Error{Kind: sqliteKind(e.Code()), Path: path, Err: err}
+	}
+	if errors.Is(err, errDamaged) {
+		return &Error{Kind: Corrupt, Path: path, Err: err}
 	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return &Error{Kind: systemKind(err), Path: path, Err: err}
@@ -137,7 +143,8 @@ func sqliteKind(code int) Kind {
 		return ReadOnly
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return Busy
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
+		sqlite3.SQLITE_ERROR: // in a statement that is always the same: it has not the tables
 		return Corrupt
 	}
 	return Failed

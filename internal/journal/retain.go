@@ -75,7 +75,7 @@ func (j *Journal) pruneLost(ctx context.Context, before time.Time) error {
 		for rows.Next() {
 			var number int64
 			var id string
-			if err := rows.Scan(&number, &id); err != nil {
+			if err := scan(rows, &number, &id); err != nil {
 				return err
 			}
 			owned, err := j.Owned(id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -11,8 +12,8 @@ import (
 	"time"
 )
 
-// Step is a step of a run. What is after it in the text is true when it is the
-// last one recorded.
+// Step is a step of a run. What its comment says of the plan is true while it is
+// the last one that is recorded.
 type Step string
 
 // The steps.
@@ -214,7 +215,7 @@ func findRuns(ctx context.Context, tx *sql.Tx, q Query) ([]Run, error) {
 		var r Run
 		var number, at int64
 		var params string
-		if err := rows.Scan(&number, &r.ID, &at, &r.Server, &r.Plan, &r.Session, &r.Key,
+		if err := scan(rows, &number, &r.ID, &at, &r.Server, &r.Plan, &r.Session, &r.Key,
 			&r.Process.PID, &r.Process.Host, &r.Process.Boot, &r.Process.User, &r.ParamsSize, &params); err != nil {
 			return nil, err
 		}
@@ -232,6 +233,15 @@ func findRuns(ctx context.Context, tx *sql.Tx, q Query) ([]Run, error) {
 	return runs, nil
 }
 
+// scan reads a row of columns that have types.
+func scan(rows *sql.Rows, to ...any) error {
+	err := rows.Scan(to...)
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errDamaged, err)
+}
+
 func findEntries(ctx context.Context, tx *sql.Tx, run int64) ([]Entry, error) {
 	rows, err := tx.QueryContext(ctx, `
 		SELECT step, at, task, environment, word, reason, message, outcome, type, result_size,
@@ -247,7 +257,7 @@ func findEntries(ctx context.Context, tx *sql.Tx, run int64) ([]Entry, error) {
 		var end End
 		var at int64
 		var result string
-		if err := rows.Scan(&e.Step, &at, &e.Task, &e.Environment, &end.Word, &end.Reason, &end.Message,
+		if err := scan(rows, &e.Step, &at, &e.Task, &e.Environment, &end.Word, &end.Reason, &end.Message,
 			&end.Outcome, &end.Type, &end.ResultSize, &result); err != nil {
 			return nil, err
 		}
@@ -255,6 +265,9 @@ func findEntries(ctx context.Context, tx *sql.Tx, run int64) ([]Entry, error) {
 		if e.Step == Ended {
 			end.Result = rawJSON(result)
 			e.End = &end
+		}
+		if err := e.check(); err != nil {
+			return nil, fmt.Errorf("%w: %w", errDamaged, err)
 		}
 		entries = append(entries, e)
 	}
@@ -274,35 +287,44 @@ func (r Request) clean() (Request, error) {
 	return r, checkNames(r.ID, r.Server, r.Plan, r.Session, r.Key)
 }
 
-// clean returns the entry as it is kept.
-func (e Entry) clean() (Entry, error) {
+// check refuses an entry that says nothing.
+func (e Entry) check() error {
 	switch e.Step {
 	case Starting, NotSent, Started, Withdrawn:
 		if e.Task == "" || e.End != nil {
-			return e, fmt.Errorf("journal: an entry %q needs a task, and has no end", e.Step)
+			return fmt.Errorf("journal: an entry %q needs a task, and has no end", e.Step)
 		}
+		return nil
 	case Ended:
 		if e.End == nil {
-			return e, fmt.Errorf("journal: the entry of an end has none")
+			return fmt.Errorf("journal: the entry of an end has none")
 		}
-		end := *e.End
-		switch end.Word {
+		switch e.End.Word {
 		case Done, NotStarted, Unknown:
-		default:
-			return e, fmt.Errorf("journal: no word %q", end.Word)
+			return nil
 		}
-		end.Message = cleanText(end.Message)
-		e.End = &end
-		if err := checkNames(end.Reason, end.Outcome, end.Type); err != nil {
-			return e, err
-		}
-	default:
-		return e, fmt.Errorf("journal: no step %q", e.Step)
+		return fmt.Errorf("journal: no word %q", e.End.Word)
+	case Intent: // is in the request
+	}
+	return fmt.Errorf("journal: no step %q", e.Step)
+}
+
+// clean returns the entry as it is kept.
+func (e Entry) clean() (Entry, error) {
+	if err := e.check(); err != nil {
+		return e, err
 	}
 	if e.At.IsZero() {
 		return e, fmt.Errorf("journal: an entry needs a time")
 	}
-	return e, checkNames(e.Task, e.Environment)
+	names := []string{e.Task, e.Environment}
+	if e.End != nil {
+		end := *e.End
+		end.Message = cleanText(end.Message)
+		e.End = &end
+		names = append(names, end.Reason, end.Outcome, end.Type)
+	}
+	return e, checkNames(names...)
 }
 
 func checkNames(names ...string) error {

@@ -65,6 +65,30 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
+func TestDamagedRows(t *testing.T) {
+	loose := "ALTER TABLE steps RENAME TO s; CREATE TABLE steps AS SELECT * FROM s; "
+	for name, script := range map[string]string{
+		"no such step":        "UPDATE steps SET step = 'begun'",
+		"no such word":        "UPDATE steps SET word = 'perhaps' WHERE step = 'ended'",
+		"no task":             "UPDATE steps SET task = ''",
+		"a time is no number": loose + "UPDATE steps SET at = 'noon'",
+		"a size is null":      loose + "UPDATE steps SET result_size = NULL",
+		"no table":            "DROP TABLE steps",
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := openIn(t, newDir(t))
+			record(t, begin(t, j, request("r")), longRun()...)
+			if _, err := j.db.ExecContext(t.Context(), script); err != nil {
+				t.Fatal(err)
+			}
+			runs, err := j.Runs(t.Context(), Query{})
+			if KindOf(err) != Corrupt || runs != nil {
+				t.Errorf("%v, error %v", runs, err)
+			}
+		})
+	}
+}
+
 // FuzzDamage opens journals with damage anywhere: never a panic, and either an error
 // with a Kind or what was recorded.
 func FuzzDamage(f *testing.F) {
