@@ -3,6 +3,7 @@ package stomp
 import (
 	"errors"
 	"strings"
+	"unicode"
 )
 
 // Error is an ERROR frame: the broker refuses something, and ends the connection.
@@ -14,7 +15,7 @@ type Error struct {
 	Command string
 	// Message is the header of that name, a few words.
 	Message string
-	// Detail is the body, cut to 1 KiB.
+	// Detail is the body, in one line and cut to 1 KiB.
 	Detail string
 }
 
@@ -36,8 +37,15 @@ func (e *Error) Error() string {
 
 func errorOf(f *Frame, command string) *Error {
 	const most = 1 << 10
-	detail := f.Body[:min(len(f.Body), most)]
-	return &Error{Command: command, Message: f.Get("message"), Detail: strings.TrimSpace(strings.ToValidUTF8(string(detail), "?"))}
+	return &Error{Command: command, Message: oneLine(f.Get("message")), Detail: oneLine(string(f.Body[:min(len(f.Body), most)]))}
+}
+
+// oneLine makes of what a broker says something that a log or a terminal can
+// take: no line ends, no control characters.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "?"), func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " ")
 }
 
 // What ends a connection, or a wait, besides errors of the network.

@@ -148,8 +148,6 @@ func wantEnd(t *testing.T, s stream, words ...string) error {
 	return end
 }
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
 func atoi(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil {

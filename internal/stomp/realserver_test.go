@@ -28,7 +28,7 @@ func realClient(t *testing.T) (*realserver.Server, *stomp.Client) {
 	return s, &stomp.Client{Address: strings.TrimPrefix(s.STOMP, "tcp://"), Login: "guest", Passcode: "guest"}
 }
 
-// real opens a session and waits until it is subscribed.
+// realSession opens a session and waits until it is subscribed.
 func realSession(t *testing.T, c *stomp.Client) *stomp.Session {
 	t.Helper()
 	s := c.Open(t.Context(), events)
@@ -149,6 +149,12 @@ func TestRealRefusals(t *testing.T) {
 // hangs does. The session notices, recovers by itself and tells the gap.
 func TestRealBrokerAway(t *testing.T) {
 	srv, c := realClient(t)
+	t.Cleanup(func() { // who shares the server finds its events flowing again
+		broker(t, srv, "broker-start")
+		if err := srv.Restart(); err != nil {
+			t.Error(err)
+		}
+	})
 	c.HeartBeat = 2 * time.Second
 	s := realSession(t, c)
 	next := func() stomp.Delivery {
