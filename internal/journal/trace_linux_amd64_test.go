@@ -177,16 +177,20 @@ func (tr *tracer) begun(r *syscall.PtraceRegs) (c *change, err error) {
 		if r.Rdi == 1 {
 			c.call, c.path = "say", tr.dir
 		}
-	case syscall.SYS_RENAME, syscall.SYS_RENAMEAT, syscall.SYS_PWRITEV, syscall.SYS_FALLOCATE:
-		return nil, fmt.Errorf("system call %d is not expected", r.Orig_rax)
+	case syscall.SYS_RENAME:
+		c = &change{call: "other", path: tr.text(r.Rdi)}
+	case syscall.SYS_RENAMEAT:
+		c = &change{call: "other", path: tr.text(r.Rsi)}
+	case syscall.SYS_PWRITEV, syscall.SYS_FALLOCATE:
+		c = &change{call: "other", path: tr.file(r.Rdi)}
 	default:
 		return nil, nil
 	}
 	if c.path != tr.dir && !strings.HasPrefix(c.path, tr.dir+"/") {
 		return nil, nil
 	}
-	if r.Orig_rax == syscall.SYS_WRITE && c.call == "write" {
-		return nil, fmt.Errorf("%s is written where it stands", c.path)
+	if c.call == "other" || r.Orig_rax == syscall.SYS_WRITE && c.call == "write" {
+		return nil, fmt.Errorf("system call %d of %s is not expected", r.Orig_rax, c.path)
 	}
 	if len(c.data) > 0 {
 		_, err = tr.memory.ReadAt(c.data, int64(r.Rsi))
