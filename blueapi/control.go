@@ -328,7 +328,10 @@ func (k *control) elsewhere(ctx context.Context, g guard) error {
 func (k *control) othersHit(ctx context.Context, current string) bool {
 	c, now := k.client, how{urgent: true}
 	state, err := c.workerState(ctx, now)
-	if err != nil || state != StateRunning && state != StateIdle || k.cmd.Defer {
+	switch {
+	case err == nil && state == StatePaused && k.cmd.Verb == Resume:
+		return false // it would run
+	case err != nil || state != StateRunning && state != StateIdle || k.cmd.Defer:
 		return true
 	}
 	tasks, err := c.tasks(ctx, "", now)

@@ -518,3 +518,32 @@ func TestResumeWhoseAnswerIsLost(t *testing.T) {
 		}
 	})
 }
+
+// TestResumeBesideTheNextPlan: a plan that has begun when the resumed one is over was not
+// reached by the resume, whether it runs or was paused.
+func TestResumeBesideTheNextPlan(t *testing.T) {
+	for name, paused := range map[string]bool{"running": false, "paused": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRival(t, request("nap", `{"seconds":2}`), sim.When(sim.Request("PUT", "/worker/state"), sim.First(1, sim.LoseAnswer(sim.Reset))))
+				if _, err := r.other.Control(t.Context(), blueapi.Command{Verb: blueapi.Pause}); err != nil {
+					t.Fatal(err)
+				}
+				next := make(chan struct{})
+				go func() {
+					defer close(next)
+					r.compete(t.Context())
+					if paused {
+						_, _ = r.other.Control(t.Context(), blueapi.Command{Verb: blueapi.Pause})
+					}
+				}()
+				result, err := r.ours.Control(t.Context(), blueapi.Command{Verb: blueapi.Resume, TaskID: r.run.TaskID()})
+				if err != nil || result.Effect != blueapi.Seen || result.Other != "" || !result.Checked {
+					t.Errorf("%+v, %v; the next plan is %s", result, err, r.otherRun)
+				}
+				<-next
+				_, _ = r.other.Control(t.Context(), blueapi.Command{Verb: blueapi.Abort})
+			})
+		})
+	}
+}
