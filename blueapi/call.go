@@ -51,7 +51,7 @@ type operation struct {
 	// notBegunAfter is when it is too late to begin sending; zero means never.
 	notBegunAfter time.Time
 	// check tells whether a successful answer is what blueapi would say to
-	// this; nil believes anything.
+	// this; nil believes anything. It may be called concurrently, for copies.
 	check func(answer []byte) bool
 	// key is one that blueapi's answer has. It is looked for in answers without
 	// blueapi's header, which may be another server's JSON; "" believes any.
@@ -90,7 +90,8 @@ func (c *Client) policy(op *operation) retry.Policy {
 	return p
 }
 
-// do makes a call and decodes the answer into out, unless that is nil.
+// do makes a call and decodes the answer into out, unless that is nil; a *[]byte gets
+// it as it is.
 func (c *Client) do(ctx context.Context, op operation, out any) error {
 	c.once.Do(c.setUp)
 	if c.baseErr != nil {
@@ -115,6 +116,10 @@ func (c *Client) do(ctx context.Context, op operation, out any) error {
 	}
 	if err != nil || out == nil {
 		return err
+	}
+	if raw, ok := out.(*[]byte); ok {
+		*raw = answer
+		return nil
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
 		return unexpected(op.name, answer)
@@ -272,9 +277,18 @@ func (c *Client) judge(op *operation, resp *http.Response, answer []byte, bodyEr
 	return nil, f
 }
 
+// nullable is the one key that blueapi answers null to.
+const nullable = "task_id"
+
 func hasKey(answer []byte, key string) bool {
 	var o map[string]json.RawMessage
-	return key == "" || json.Unmarshal(answer, &o) == nil && o[key] != nil
+	switch {
+	case key == "":
+		return true
+	case json.Unmarshal(answer, &o) != nil || o[key] == nil:
+		return false
+	}
+	return key == nullable || string(o[key]) != "null"
 }
 
 // withoutQuery cuts what may hold a secret off a URL.

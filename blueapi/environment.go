@@ -1,6 +1,9 @@
 package blueapi
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+)
 
 // Environment is one life of the server's worker: its plans, devices and
 // tasks. The server makes a new one, with a new id, at every start and every
@@ -26,7 +29,11 @@ func (c *Client) Environment(ctx context.Context) (Environment, error) {
 func (c *Client) environment(ctx context.Context, h how) (Environment, error) {
 	var e Environment
 	op := read("GET /environment", "/environment", h)
-	op.free, op.key = true, "environment_id"
+	op.free = true
+	op.check = func(answer []byte) bool {
+		var e Environment
+		return json.Unmarshal(answer, &e) == nil && e.ID != ""
+	}
 	err := c.do(ctx, op, &e)
 	return e, err
 }

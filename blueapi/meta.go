@@ -21,9 +21,8 @@ type OIDC struct {
 func (c *Client) OIDC(ctx context.Context) (*OIDC, error) {
 	op := read("GET /config/oidc", "/config/oidc", how{})
 	op.root = true
-	var answer json.RawMessage
-	op.check = func(body []byte) bool { answer = body; return true }
-	if err := c.do(ctx, op, nil); err != nil || len(bytes.TrimSpace(answer)) == 0 { // 204
+	var answer []byte
+	if err := c.do(ctx, op, &answer); err != nil || len(bytes.TrimSpace(answer)) == 0 { // 204
 		return nil, err
 	}
 	o := new(OIDC)

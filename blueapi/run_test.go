@@ -458,6 +458,8 @@ func TestNotABlueapi(t *testing.T) {
 			{Status: 302, Header: http.Header{"Location": {"https://login.test/?token=secret"}}},
 			{Status: 403, Header: http.Header{"Content-Type": {"text/html"}}, Body: []byte("<html>Forbidden</html>")},
 			{Status: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`[1,2]`)},
+			{Status: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"plans":null}`)},
+			{Status: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`null`)},
 		} {
 			w.Heal()
 			w.Inject(func(*sim.Exchange, func() sim.Answer) sim.Answer { return answer })
@@ -469,6 +471,16 @@ func TestNotABlueapi(t *testing.T) {
 			}
 			if sent := len(w.Exchanges()) - n; sent != 1 {
 				t.Errorf("%d: asked %d times", answer.Status, sent)
+			}
+			for _, read := range []func() error{
+				func() error { _, err := w.client.WorkerState(t.Context()); return err },
+				func() error { _, err := w.client.Environment(t.Context()); return err },
+				func() error { _, err := w.client.WorkerTask(t.Context()); return err },
+				func() error { _, err := w.client.Tasks(t.Context(), ""); return err },
+			} {
+				if err := read(); err == nil {
+					t.Errorf("%d %s: no error", answer.Status, answer.Body)
+				}
 			}
 		}
 	})

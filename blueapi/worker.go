@@ -2,6 +2,7 @@ package blueapi
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -54,7 +55,12 @@ func (c *Client) WorkerState(ctx context.Context) (WorkerState, error) {
 
 func (c *Client) workerState(ctx context.Context, h how) (WorkerState, error) {
 	var s WorkerState
-	err := c.do(ctx, read("GET /worker/state", "/worker/state", h), &s)
+	op := read("GET /worker/state", "/worker/state", h)
+	op.check = func(answer []byte) bool {
+		var s WorkerState
+		return json.Unmarshal(answer, &s) == nil && s != ""
+	}
+	err := c.do(ctx, op, &s)
 	return s, err
 }
 

@@ -34,7 +34,7 @@ func (p params) forPlan(
 		failed.Word, failed.Reason = blueapi.NotStarted, blueapi.Unreachable
 		if tries, ok := errors.AsType[*retry.Error](err); ctx.Err() != nil || ok && tries.Timeout() {
 			failed.Reason = blueapi.Interrupted // by the user, or by --timeout
-		} else if refused != nil {
+		} else if e, ok := errors.AsType[*blueapi.Error](err); ok && (refused != nil || e.Foreign) {
 			failed.Reason = blueapi.Refused
 		}
 		return nil, nil, failed
