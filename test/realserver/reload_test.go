@@ -108,15 +108,20 @@ func TestReloadBesideCallers(t *testing.T) {
 }
 
 // besideReload lists what was asked from the first DELETE to the end of the reload,
-// besides what a reload may ask.
+// besides what a reload may ask: the environment, and, before a DELETE after one that
+// did not reach the server, in three reads, whether a plan has been started.
 func besideReload(requests []faultproxy.Request, end time.Time) []string {
 	var beside []string
-	reloading := false
+	checks, asked, reloading := 0, false, false
 	for _, r := range requests {
-		if r.Method == http.MethodDelete {
-			reloading = true
-		} else if reloading && r.At.Before(end) && !strings.HasSuffix(r.Path, "/environment") {
+		switch {
+		case r.Method == http.MethodDelete:
+			asked, reloading = true, reloading || r.Reached
+		case !asked || !r.At.Before(end) || strings.HasSuffix(r.Path, "/environment"):
+		case reloading || checks == 3:
 			beside = append(beside, r.Method+" "+r.Path)
+		default:
+			checks++
 		}
 	}
 	return beside
