@@ -87,13 +87,6 @@ func (k *control) stuck(ctx context.Context, err error) error {
 	return k.fail(ControlUnreachable, err)
 }
 
-// guard is what the worker was found to do.
-type guard struct {
-	at    time.Time // when the last answer came
-	task  string
-	state WorkerState
-}
-
 // run tries until the command has had its effect, or cannot have one.
 func (k *control) run(ctx context.Context) error {
 	for n := 0; ; n++ {
@@ -131,50 +124,6 @@ func (k *control) exhausted() error {
 		return k.fail(Rejected, k.cause)
 	}
 	return k.fail(ControlUnreachable, k.cause)
-}
-
-// isSilence reports whether a server that could be connected to did not answer.
-func isSilence(err error) bool {
-	tries, ok := errors.AsType[*retry.Error](err)
-	if !ok {
-		return false
-	}
-	_, silent := errors.AsType[*retry.SilenceError](tries.Err)
-	return silent
-}
-
-// guard reads the worker: its task, its state, and its task again, so that the state
-// is the task's. The worker names the last task that it began, so no other has begun
-// until the last of these answers.
-func (k *control) guard(ctx context.Context) (guard, error) {
-	c, now := k.client, how{urgent: true}
-	if k.cmd.Verb == Resume && k.unclear > 0 {
-		now.patience = runPatience // which sends less often
-	}
-	for n := 1; ; n++ {
-		before, err := c.workerTask(ctx, now)
-		if err != nil {
-			return guard{}, err
-		}
-		if !k.asked && k.result.TaskID == "" {
-			k.result.TaskID = before
-		}
-		k.asked = true
-		state, err := c.workerState(ctx, now)
-		if err != nil {
-			return guard{}, err
-		}
-		asked := time.Now()
-		after, err := c.workerTask(ctx, now)
-		if err != nil {
-			return guard{}, err
-		}
-		k.from = state
-		g := guard{at: time.Now(), task: after, state: state}
-		if before == after && g.at.Sub(asked) <= guardAge || n == maxGuards {
-			return g, nil
-		}
-	}
 }
 
 // consider decides what the guard means, and waits while the worker is between two
