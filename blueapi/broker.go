@@ -1,0 +1,84 @@
+package blueapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/adamant-go/adamant/internal/stomp"
+)
+
+// DefaultDestination is where blueapi publishes its events (1.21).
+const DefaultDestination = "/topic/public.worker.event"
+
+// Broker is the message broker that a server publishes its events to, by STOMP 1.1 or
+// 1.2; RabbitMQ and ActiveMQ are known to work. It may be used concurrently, and must
+// not be changed while it is in use.
+type Broker struct {
+	// Address is the broker's host:port.
+	Address string
+	// Login and Passcode are sent if Login is not empty.
+	Login, Passcode string
+	// TLS secures the connection; nil means plain TCP.
+	TLS *tls.Config
+	// Dial connects; nil means a zero net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Destination is subscribed to; empty means DefaultDestination.
+	Destination string
+}
+
+// Listener is a subscription to a server's events that outlives its connections;
+// [Broker.Listen] makes it. Its methods may be called concurrently.
+type Listener struct{ session *stomp.Session }
+
+// ErrClosed is what a closed Listener returns.
+var ErrClosed = errors.New("blueapi: the listener is closed")
+
+// Listen subscribes to the server's events until ctx ends, the listener is closed, or
+// the broker refuses for good, as with a wrong passcode. It returns at once.
+//
+// A lost connection is made again, with the delays of a call at first and every two
+// seconds later; what may be missing is told as a [Gap]. Events wait for their consumer
+// in up to 128 MiB of memory; what comes beyond that is dropped, and told so. The
+// connection does not depend on the consumer.
+func (b *Broker) Listen(ctx context.Context) *Listener {
+	client := &stomp.Client{Address: b.Address, Dial: b.Dial, TLS: b.TLS, Login: b.Login, Passcode: b.Passcode}
+	destination := b.Destination
+	if destination == "" {
+		destination = DefaultDestination
+	}
+	return &Listener{client.Open(ctx, destination)}
+}
+
+// Subscribed returns nil as soon as the broker has confirmed the subscription on the
+// connection of the moment: events from then on are delivered, or told as a gap.
+func (l *Listener) Subscribed(ctx context.Context) error { return closed(l.session.Subscribed(ctx)) }
+
+// Next waits for the next event. After the listener's end what had come before is still
+// returned, and then the reason: the context's error, ErrClosed, or why the broker
+// refused.
+func (l *Listener) Next(ctx context.Context) (Event, error) {
+	d, err := l.session.Next(ctx)
+	switch {
+	case err != nil:
+		return Event{}, closed(err)
+	case d.Gap != nil:
+		g := d.Gap
+		return Event{At: time.Now(), Gap: &Gap{From: g.From, Until: g.Until, Missed: g.Missed, Attempts: g.Attempts, Err: g.Err}}, nil
+	}
+	return decodeEvent(d.Message.Body, time.Now()), nil
+}
+
+// Close takes leave of the broker, which takes a second at most.
+func (l *Listener) Close() {
+	_ = l.session.Close() // it has ended either way
+}
+
+func closed(err error) error {
+	if errors.Is(err, stomp.ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}
