@@ -54,6 +54,9 @@ type Client struct {
 	Trace *retry.Trace
 	// RunTrace observes runs; nil means nobody does.
 	RunTrace *RunTrace
+	// Broker is where runs get the server's events from; nil means that they are
+	// followed by polling alone. How a run ended is always asked of the server.
+	Broker *Broker
 	// Token returns the bearer token for an attempt, or "" for none. It is
 	// called for each attempt, and must not use the client, which may be held
 	// back until the attempt has ended. nil means none.

@@ -62,7 +62,7 @@ func (s *starter) look(ctx context.Context) (pending bool, err error) {
 		t.Looking(r.task, s.putErr)
 	}
 	notBefore := s.putAt
-	if statusOf(s.putErr) == http.StatusInternalServerError { // silence has lasted longer than that
+	if s.crashed || statusOf(s.putErr) == http.StatusInternalServerError { // silence has lasted longer than that
 		notBefore = s.putAt.Add(startLimit)
 	}
 	for n := 1; ; n++ {

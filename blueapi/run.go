@@ -47,8 +47,24 @@ type RunTrace struct {
 	Started func(taskID string)
 	// Watched: the task's record was read while the plan runs.
 	Watched func(t Task)
-	// Paused: the plan was paused by somebody.
+	// Paused: the plan was paused by somebody; that is not its end.
 	Paused func(taskID string)
+	// Resumed: the plan that was paused goes on.
+	Resumed func(taskID string)
+	// Event: an event of the run's task, in order, or a gap in them. Documents whose
+	// task an older server does not name are here too.
+	Event func(e Event)
+	// Blind: the broker has not confirmed the subscription in three seconds, or
+	// refuses it. The run goes on by polling; events come when the broker is back.
+	Blind func(err error)
+}
+
+// or returns the trace, or one that observes nothing.
+func (t *RunTrace) or() *RunTrace {
+	if t == nil {
+		return new(RunTrace)
+	}
+	return t
 }
 
 // Run is a plan that was started. Its methods must not be called concurrently.
@@ -62,8 +78,11 @@ type Run struct {
 	// seen is the task's record, if it is known to be over already.
 	seen   *Task
 	begun  bool // the server has taken the task
-	paused bool
-	result *Result // once it has ended
+	events stream
+	paused bool // at the moment
+	// interrupted says that it has been paused, after which no record is to be believed.
+	interrupted bool
+	result      *Result // once it has ended
 }
 
 // TaskID is the task that the server runs.
@@ -82,11 +101,12 @@ func (c *Client) Run(ctx context.Context, req TaskRequest) (Result, error) {
 		e, _ := errors.AsType[*RunError](err)
 		return e.Result, err
 	}
+	defer r.Close()
 	return r.Wait(ctx)
 }
 
 // Start starts a plan, at most once, and returns when the server has taken it.
-// The error is a [*RunError] as of Run.
+// The error is a [*RunError] as of Run. The run must be closed.
 //
 // A task is put on the wire in at most one request to start it: the server may
 // run it twice otherwise (measured on 1.21.1). If it stays unclear whether that
@@ -98,6 +118,7 @@ func (c *Client) Start(ctx context.Context, req TaskRequest) (*Run, error) {
 	if err == nil {
 		return s.run, nil
 	}
+	s.run.Close()
 	if e, ok := errors.AsType[*RunError](err); ok {
 		_ = s.run.record(ctx, Entry{Step: StepEnded, Result: &e.Result}) // the word is the same without
 	}
@@ -113,7 +134,7 @@ func newRunID() string {
 // record writes to the journal, if there is one. It does so even if ctx has
 // ended, for what has happened has happened.
 func (r *Run) record(ctx context.Context, e Entry) error {
-	if r.client.Journal == nil {
+	if r.client.Journal == nil || r.id == "" {
 		return nil
 	}
 	e.RunID, e.At = r.id, time.Now()
@@ -136,6 +157,8 @@ type starter struct {
 
 	putAt  time.Time
 	putErr error // why it is unclear whether the request arrived
+	// crashed says that it was sent by somebody who did not wait for the answer.
+	crashed bool
 	// queuedAt is since when another task has been in the worker's hand.
 	queuedAt time.Time
 }
@@ -152,11 +175,13 @@ func (s *starter) start(ctx context.Context) error {
 	if err := r.record(ctx, Entry{Step: StepIntent, Request: &s.req}); err != nil {
 		return r.end(NotStarted, JournalFailed, err)
 	}
+	r.events.open(ctx, s.client)
 	env, err := s.client.Environment(ctx)
 	if err != nil {
 		return s.notStarted(ctx, err)
 	}
 	r.env, r.ready = env.ID, env.Initialized
+	r.events.ready(ctx, s.client)
 	tasks := maxTasks
 	if retry.Nested(ctx) {
 		tasks = 1 // the caller makes the others

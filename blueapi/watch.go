@@ -3,6 +3,8 @@ package blueapi
 import (
 	"context"
 	"errors"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,12 +25,10 @@ func (r *Run) Wait(ctx context.Context) (Result, error) {
 	}
 	err := r.watch(ctx)
 	if err == nil {
-		result := Result{Word: Done, Reason: Ended, TaskID: r.task, Started: true, Task: r.seen, Outcome: r.seen.Outcome}
-		if o := r.seen.Outcome; o == nil || r.paused || o.Type == interrupted {
-			result.Reason, result.Outcome = NotRecorded, nil
-		}
+		result := r.outcome()
 		r.result = &result
 		_ = r.record(ctx, Entry{Step: StepEnded, Result: &result}) // it has ended either way
+		r.Close()
 		return result, nil
 	}
 	e, ok := errors.AsType[*RunError](err)
@@ -43,58 +43,224 @@ func (r *Run) Wait(ctx context.Context) (Result, error) {
 	return e.Result, e
 }
 
-// watch polls the task until it is over.
+// Close lets go of the run: of its subscription to events. It does not end the plan.
+// It may be called more than once.
+func (r *Run) Close() { r.events.close() }
+
+// outcome is what the record of a plan that has ended means.
+func (r *Run) outcome() Result {
+	result := Result{Word: Done, Reason: Ended, TaskID: r.task, Started: true, Task: r.seen, Outcome: r.seen.Outcome}
+	switch o := r.seen.Outcome; {
+	case o == nil || o.Type == interrupted:
+		result.Reason, result.Outcome = NotRecorded, nil
+	case unpublished(o):
+		result.Reason, result.Outcome = Unpublished, nil
+	case r.interrupted:
+		result.Reason, result.Outcome = NotRecorded, nil
+	}
+	return result
+}
+
+// unpublished reports whether a plan is recorded as failed because the server could not
+// tell its broker that it had ended. That takes the place of whatever the plan returned
+// or raised, and nothing but the exception's text tells it from one of the plan's own
+// (1.21.1, recorded with the broker away).
+func unpublished(o *Outcome) bool {
+	return o.Kind == "error" && o.Type == "ExceptionGroup" && strings.HasPrefix(o.Message, "Error(s) publishing event: ")
+}
+
+// sight is what one look at a plan that was started has shown.
+type sight struct {
+	task  *Task       // nil if it could not be read
+	state WorkerState // of the worker, if it has the task and that made a difference; "" otherwise
+	over  bool
+	err   error
+}
+
+// watch polls the task until it is over, and deals with events meanwhile. They make
+// it prompt; what they say is not believed without the record, for a pause says
+// complete and failed too.
 func (r *Run) watch(ctx context.Context) error {
-	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
-		over, err := r.over(ctx)
-		if err != nil || over {
-			return err
-		}
-		if err := sleep(ctx, pause); err != nil {
-			return r.end(Unknown, Abandoned, err)
+	ctx, stop := context.WithCancel(ctx)
+	var routines sync.WaitGroup
+	defer routines.Wait()
+	defer stop()
+	var deaf error
+	events := r.events.pump(ctx, &routines, &deaf)
+	sights := make(chan sight, 1)
+	look := time.NewTimer(0)
+	defer look.Stop()
+	looking, again := false, false
+	for pause := firstPoll; ; {
+		select {
+		case <-look.C:
+			looking = true
+			routines.Go(func() { sights <- r.look(ctx) })
+		case s := <-sights:
+			looking = false
+			if s.err == nil && s.over {
+				r.saw(s)
+				r.drain(ctx, events)
+				return nil
+			}
+			if s.err != nil {
+				return s.err
+			}
+			r.saw(s)
+			if again {
+				pause, again = firstPoll, false
+			}
+			look.Reset(pause)
+			pause = min(2*pause, lastPoll)
+		case e, ok := <-events:
+			if !ok {
+				events = nil
+				if ctx.Err() == nil {
+					r.events.goBlind(r.client, deaf)
+				}
+				continue
+			}
+			if !r.event(e) {
+				continue
+			}
+			if again = looking; !looking {
+				pause = firstPoll
+				look.Reset(0)
+			}
+		case <-ctx.Done():
+			if looking {
+				if s := <-sights; s.err == nil && s.over { // it was just read
+					r.saw(s)
+					return nil
+				}
+			}
+			return r.end(Unknown, Abandoned, ctx.Err())
 		}
 	}
 }
 
-// over reports whether the plan has ended. A record that says complete is not
-// enough, for that of a paused plan does too: the worker must have gone on to
-// another task, or be idle. They are read in this order, so that the worker is
-// known to be done with this task and not yet to have taken it.
-func (r *Run) over(ctx context.Context) (bool, error) {
+// event deals with an event, and reports whether it says that the task has ended.
+func (r *Run) event(e Event) bool {
+	if e.Gap != nil {
+		if e.Gap.Missed == 0 {
+			r.events.away = e.Gap.Until.IsZero()
+		}
+	} else if e.TaskID != r.task && !(e.TaskID == "" && e.Data != nil) {
+		return false
+	}
+	if t := r.client.RunTrace.or(); t.Event != nil {
+		t.Event(e)
+	}
+	w := e.Worker
+	if w == nil {
+		return false
+	}
+	r.is(w.State)
+	if w.Task == nil || !w.Task.Complete || w.State == StatePaused {
+		return false
+	}
+	r.events.ended = true
+	return true
+}
+
+// drain waits for the events that were published before the plan's end and have not
+// come yet: until its end event, or until there has been nothing for a moment.
+func (r *Run) drain(ctx context.Context, events <-chan Event) {
+	if events == nil || r.events.ended || r.events.away {
+		return
+	}
+	last := time.Now()
+	silence := time.NewTimer(lastWords)
+	defer silence.Stop()
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			if r.event(e) || r.events.away {
+				return
+			}
+			last = e.At
+			silence.Reset(lastWords)
+			if e.Worker == nil || e.TaskID == r.task || e.Worker.State != StateRunning {
+				continue
+			}
+		case <-silence.C:
+		case <-ctx.Done():
+			return
+		}
+		if t := r.client.RunTrace.or(); t.Event != nil {
+			now := time.Now()
+			t.Event(Event{At: now, Gap: &Gap{From: last, Until: now, Err: errNoEnd}})
+		}
+		return
+	}
+}
+
+// saw notes what a look has shown.
+func (r *Run) saw(s sight) {
+	r.seen = s.task
+	t := r.client.RunTrace.or()
+	if t.Watched != nil {
+		t.Watched(*s.task)
+	}
+	if !s.task.IsPending {
+		r.begun = true
+	}
+	r.is(s.state)
+}
+
+// is notes the worker's state, "" if it is not known; the worker has the run's task.
+func (r *Run) is(state WorkerState) {
+	t := r.client.RunTrace.or()
+	switch {
+	case state == StatePaused && !r.paused:
+		r.paused, r.interrupted = true, true
+		if t.Paused != nil {
+			t.Paused(r.task)
+		}
+	case state == StateRunning && r.paused:
+		r.paused = false
+		if t.Resumed != nil {
+			t.Resumed(r.task)
+		}
+	}
+}
+
+// look reads whether the plan has ended. A record that says complete is not enough,
+// for that of a paused plan does too: the worker must have gone on to another task,
+// or be idle. They are read in this order, so that the worker is known to be done with
+// this task and not yet to have taken it.
+func (r *Run) look(ctx context.Context) sight {
 	c := r.client
 	task, err := c.task(ctx, r.task, r.patience())
 	if isNotFound(err) {
-		return false, r.gone(ctx)
+		return sight{err: r.gone(ctx)}
 	}
 	if err != nil {
-		return false, r.end(Unknown, Silent, err)
+		return sight{err: r.end(Unknown, Silent, err)}
 	}
-	r.seen = &task
-	if t := c.RunTrace; t != nil && t.Watched != nil {
-		t.Watched(task)
-	}
+	s := sight{task: &task}
 	if !task.IsComplete {
-		return false, nil
+		return s
 	}
 	if o := task.Outcome; o != nil && o.Type != interrupted {
-		return true, nil // no paused plan has such a record
+		s.over = true // no paused plan has such a record
+		return s
 	}
 	current, err := c.workerTask(ctx, r.patience())
 	if err != nil {
-		return false, r.end(Unknown, Silent, err)
+		return sight{err: r.end(Unknown, Silent, err)}
 	}
 	if current != r.task {
-		return true, nil
+		s.over = true
+		return s
 	}
-	state, err := c.workerState(ctx, r.patience())
+	s.state, err = c.workerState(ctx, r.patience())
 	if err != nil {
-		return false, r.end(Unknown, Silent, err)
+		return sight{err: r.end(Unknown, Silent, err)}
 	}
-	if state == StatePaused && !r.paused {
-		r.paused = true
-		if t := c.RunTrace; t != nil && t.Paused != nil {
-			t.Paused(r.task)
-		}
-	}
-	return state == StateIdle || state == StatePanicked, nil
+	s.over = s.state == StateIdle || s.state == StatePanicked
+	return s
 }

@@ -46,6 +46,9 @@ const (
 	// NotRecorded: the plan has ended after it was paused, aborted or stopped;
 	// the server does not record how (1.21).
 	NotRecorded
+	// Unpublished: the plan has ended and its record says failed, only because the
+	// server's message broker was away (1.21); how the plan itself ended is not recorded.
+	Unpublished
 )
 
 // The reasons of NotStarted.
@@ -205,7 +208,7 @@ func (e *RunError) why() string {
 			return "interrupted; it goes on"
 		}
 		return "interrupted after the request to start it was sent; it may still start or be running"
-	case Ended, NotRecorded:
+	case Ended, NotRecorded, Unpublished:
 	}
 	return "unexplained"
 }

@@ -1,0 +1,91 @@
+package blueapi
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Attachment is what is known of a run that was begun earlier.
+type Attachment struct {
+	// RunID is the run's in the journal; "" if the run is nobody's here: then
+	// nothing is recorded.
+	RunID string
+	// Plan is the plan's name.
+	Plan string
+	// TaskID is the task's. It may be empty only if no task was recorded.
+	TaskID string
+	// EnvironmentID is that of the environment that the task was made in; "" if it
+	// is not known: the one of the moment.
+	EnvironmentID string
+	// Step is the last step that was recorded before any StepEnded; 0 if none was.
+	Step Step
+	// At is when that was; zero means just now.
+	At time.Time
+	// Owned tells that the caller owns the run, so that a task whose start is unclear
+	// may be withdrawn. Without it the task is only watched.
+	Owned bool
+}
+
+// errCrashed is why it is unclear whether a request arrived that somebody sent who
+// cannot be asked any more.
+var errCrashed = errors.New("the program that asked for it ended before the answer came")
+
+// Attach goes on with a run that was begun earlier, by this process or another. It
+// never starts a plan. The run must be closed.
+//
+// If nothing was sent that can start the plan, the error is a [*RunError] with the
+// word NotStarted. If it is unclear whether the plan was started, and the run is
+// owned, Attach finds out, and withdraws a task that is still pending; then the error
+// is as of Run. A task that is somebody else's is watched, pending or not; if the
+// server has none of that id, the error is that of Task.
+func (c *Client) Attach(ctx context.Context, a Attachment) (*Run, error) {
+	r := &Run{client: c, id: a.RunID, plan: a.Plan, task: a.TaskID, env: a.EnvironmentID, begun: a.Step == StepStarted}
+	if !a.Owned {
+		r.id = "" // the owner keeps the journal
+	}
+	err := r.attach(ctx, a)
+	if err == nil {
+		return r, nil
+	}
+	r.Close()
+	if e, ok := errors.AsType[*RunError](err); ok && a.Owned && !endedByCaller(ctx, err) {
+		_ = r.record(ctx, Entry{Step: StepEnded, Result: &e.Result}) // the word is the same without
+	}
+	return nil, err
+}
+
+func (r *Run) attach(ctx context.Context, a Attachment) error {
+	switch a.Step {
+	case StepIntent, StepNotSent, StepWithdrawn:
+		return r.end(NotStarted, Interrupted, nil)
+	case StepStarting, StepStarted, StepEnded:
+	}
+	r.events.open(ctx, r.client)
+	if r.env == "" {
+		task, err := r.client.Task(ctx, r.task)
+		if err != nil {
+			return err
+		}
+		env, err := r.client.Environment(ctx)
+		if err != nil {
+			return err
+		}
+		r.env, r.ready, r.begun = env.ID, env.Initialized, !task.IsPending
+		if r.plan == "" {
+			r.plan = task.Request.Name
+		}
+	}
+	if r.begun || !a.Owned {
+		return nil
+	}
+	s := &starter{client: r.client, run: r, putAt: a.At, putErr: errCrashed, crashed: true}
+	if now := time.Now(); a.At.IsZero() || a.At.After(now) {
+		s.putAt = now
+	}
+	err := s.settle(ctx)
+	if errors.Is(err, errAgain) {
+		err = r.end(NotStarted, Withdrawn, nil)
+	}
+	return err
+}
