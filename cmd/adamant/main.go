@@ -7,13 +7,10 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
 )
 
 func main() {
-	// The first interrupt ends the context, so that the command can say what
-	// it leaves behind. Then the signal is let go of: a second one kills.
-	ctx, release := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, release)
-	os.Exit(int(run(ctx, os.Args, newUI(os.Stdin, os.Stdout, os.Stderr))))
+	u := newUI(os.Stdin, os.Stdout, os.Stderr)
+	ctx, _ := u.interrupts.context(context.Background()) // until the program's end
+	os.Exit(int(run(ctx, os.Args, u)))
 }

@@ -33,6 +33,9 @@ func endOfRun(v voice, f format, plan string, r blueapi.Result, err error) endin
 	switch r.Reason {
 	case blueapi.NotRecorded:
 		e.msg = v.errorf("plan %s was paused, aborted or stopped; how it ended is not recorded (task %s)", plan, r.TaskID)
+	case blueapi.Unpublished:
+		e.msg = v.errorf("plan %s has ended; the server's message broker is away, and for that reason alone it is recorded as failed: "+
+			"how it ended is not recorded, so check its data (task %s)", plan, r.TaskID)
 	case blueapi.Refused:
 		if refused == nil { // by something else than blueapi
 			return ending{msg: v.errorf("%v", err), status: statusError}
@@ -110,6 +113,27 @@ func endOfTimeout(f format, plan string, r blueapi.Result, limit time.Duration) 
 		e.msg = asAdamant.errorf("it is not known after %v whether plan %s was started; it may still start or be running: "+
 			"'adamant task %s' shows it", limit, plan, r.TaskID)
 	}
+	return e
+}
+
+// endOfDetach is the end of a run whose user left it.
+func endOfDetach(f format, plan string, r blueapi.Result) ending {
+	e := ending{status: statusStillRunning}
+	if f == jsonText {
+		e.out = taskOnly(r.TaskID)
+	}
+	e.msg = asAdamant.errorf("detached: plan %s goes on; 'adamant attach %s' comes back to it", plan, r.TaskID)
+	return e
+}
+
+// endOfOwn is the end of a plan that its user aborted or stopped.
+func endOfOwn(f format, plan string, verb blueapi.Verb, r blueapi.Result) ending {
+	done, _ := participles(verb)
+	e := ending{status: statusAborted}
+	if f == jsonText {
+		e.out = taskOnly(r.TaskID)
+	}
+	e.msg = asAdamant.errorf("plan %s was %s (task %s)", plan, done, r.TaskID)
 	return e
 }
 

@@ -19,6 +19,9 @@ type runOptions struct {
 	follow  follow
 	unused  float         // blueapi's timeout: accepted and, as there, not used
 	timeout time.Duration // how long the plan is waited for; 0 is until its end
+	// atTimeout is what becomes of the plan then.
+	atTimeout atTimeout
+	waitIdle  bool // wait until no other plan runs
 
 	given   *params // to be made out with the plan's schema; nil if the request has them
 	noCheck bool
@@ -69,7 +72,9 @@ busy or is lost on the way, the exit status says what became of the run.
 		"print the task's id when the plan has started, and do not wait")
 	flags.BoolVar(&o.noCheck, "no-check", false, "leave it to the server to check the parameters")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "check the parameters and print what would be submitted, in JSON; submit nothing")
-	flags.Var((*duration)(&o.timeout), "timeout", "wait no longer than that: the plan goes on (until its end)")
+	flags.Var((*duration)(&o.timeout), "timeout", "wait no longer than that for the plan's end (for ever)")
+	flags.Var(&o.atTimeout, "at-timeout", "what becomes of a plan that takes longer (leave: it goes on)")
+	flags.BoolVar(&o.waitIdle, "wait-idle", false, "if another plan runs, wait until it has ended")
 	a.addOwn(flags, &f)
 	return cmd
 }
@@ -156,40 +161,67 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 	defer c.Close()
 	limited, cancel := withTimeout(ctx, o.timeout, 0)
 	defer cancel()
-	watching, stop := context.WithCancelCause(limited)
-	defer stop(nil)
-	c.RunTrace = a.ui.observer(a.level).runs()
-	if a.ui.voice == asBlueapi {
-		c.RunTrace.Paused = func(string) { stop(errPaused) } // as blueapi: its run ends there
+	w, err := a.follower(c, request.Name, o, f)
+	if err != nil {
+		return err
 	}
-
-	end := func(result blueapi.Result, err error) error {
-		if overdue(result) && ctx.Err() == nil {
-			return endOfTimeout(f, request.Name, result, o.timeout)
-		}
-		e := endOfRun(a.ui.voice, f, request.Name, result, err)
-		e.msg += a.whyBroken(ctx, c, err)
-		return e
-	}
+	defer w.close()
 	if done, err := a.prepare(limited, c, &request, o); done || err != nil {
 		if failed, ok := errors.AsType[*blueapi.RunError](err); ok {
-			return end(failed.Result, err)
+			return w.end(ctx, nil, failed.Result, err)
 		}
 		return err
 	}
-	r, err := c.Start(limited, request)
+	r, err := w.start(limited, request)
 	if err != nil {
 		failed, _ := errors.AsType[*blueapi.RunError](err)
-		return end(failed.Result, err)
+		return w.end(ctx, nil, failed.Result, err)
 	}
+	defer r.Close()
 	if o.ground == background {
 		return a.ui.result(startedText(r.TaskID(), f))
 	}
-	result, err := r.Wait(watching)
-	if errors.Is(context.Cause(watching), errPaused) {
-		result.Word, result.Reason, err = blueapi.Done, blueapi.NotRecorded, nil
+	return w.follow(ctx, limited, r)
+}
+
+// start starts the plan, after others if the user will wait for them.
+func (w *follower) start(ctx context.Context, request blueapi.TaskRequest) (*blueapi.Run, error) {
+	for {
+		if w.o.waitIdle {
+			w.waitIdle(ctx)
+		}
+		r, err := w.client.Start(ctx, request)
+		failed, ok := errors.AsType[*blueapi.RunError](err)
+		if !w.o.waitIdle || !ok || failed.Reason != blueapi.Busy || ctx.Err() != nil {
+			return r, err
+		}
 	}
-	return end(result, err)
+}
+
+// idlePoll is how often it is looked whether the worker is idle.
+const idlePoll = time.Second
+
+// waitIdle waits until no plan runs and none is paused. If that cannot be read the
+// start will tell why.
+func (w *follower) waitIdle(ctx context.Context) {
+	stop := func() {}
+	defer func() { stop() }()
+	for said := blueapi.WorkerState(""); ; {
+		state, err := w.client.WorkerState(ctx)
+		if err != nil || state == blueapi.StateIdle {
+			return
+		}
+		if state != said {
+			stop()
+			stop = w.app.ui.progress(fmt.Sprintf("the other plan to end (the worker is %s)", state))
+			said = state
+		}
+		select {
+		case <-time.After(idlePoll):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func startedText(task string, f format) string {
@@ -223,7 +255,4 @@ func (a *app) checkFollow(o runOptions) error {
 	return nil
 }
 
-var (
-	errNotObject = errors.New("must be a JSON object with string keys")
-	errPaused    = errors.New("the plan was paused by somebody")
-)
+var errNotObject = errors.New("must be a JSON object with string keys")

@@ -36,6 +36,9 @@ type ui struct {
 	voice    voice
 	quiet    bool
 
+	interrupts *interrupts // nil: they end the command
+	keys       keys        // of in
+
 	messages    sync.Mutex // one at a time
 	progressing atomic.Bool
 }
@@ -52,6 +55,7 @@ func newUI(in, out, err *os.File) *ui {
 	return &ui{
 		in: in, out: out, err: err,
 		terminal: term.IsTerminal(int(err.Fd())), keyboard: term.IsTerminal(int(in.Fd())),
+		interrupts: new(interrupts),
 	}
 }
 
@@ -64,18 +68,40 @@ func (u *ui) ask(ctx context.Context, question string) (bool, error) {
 	u.messages.Lock()
 	fmt.Fprint(u.err, question+" [y/N] ")
 	u.messages.Unlock()
-	answer := make(chan string, 1)
-	go func() { // nothing ends the reading of a keyboard but the program's end
-		line, _ := bufio.NewReader(u.in).ReadString('\n')
-		answer <- strings.ToLower(strings.TrimSpace(line))
-	}()
 	select {
-	case line := <-answer:
+	case line := <-u.keys.lines(u.in):
+		line = strings.ToLower(line)
 		return line == "y" || line == "yes", nil
 	case <-ctx.Done():
 		fmt.Fprintln(u.err)
 		return false, ctx.Err()
 	}
+}
+
+// keys reads lines from a keyboard. Its zero value has not begun to.
+type keys struct {
+	once sync.Once
+	line chan string
+}
+
+// lines returns the lines that are typed, without space around them. Nothing ends the
+// reading of a keyboard but the program's end, so there is one reader. At the end of
+// the input it is as if an empty line were typed again and again.
+func (k *keys) lines(in io.Reader) <-chan string {
+	k.once.Do(func() {
+		k.line = make(chan string)
+		go func() {
+			for r := bufio.NewReader(in); ; {
+				line, err := r.ReadString('\n')
+				k.line <- strings.TrimSpace(line)
+				if err != nil {
+					close(k.line)
+					return
+				}
+			}
+		}()
+	})
+	return k.line
 }
 
 // result prints a result.

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"github.com/adamant-go/adamant/blueapi"
+)
+
+// hear has interrupts at a terminal ask what to do, until quiet is called.
+func (w *follower) hear(ctx context.Context, leave context.CancelCauseFunc) (quiet func()) {
+	u := w.app.ui
+	if !u.canAsk() || u.voice == asBlueapi {
+		return func() {}
+	}
+	interrupts, giveBack := u.interrupts.take()
+	ctx, cancel := context.WithCancel(ctx)
+	var hearing sync.WaitGroup
+	hearing.Go(func() {
+		for {
+			select {
+			case <-interrupts:
+				if w.menu(ctx, interrupts) {
+					leave(errDetached)
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		hearing.Wait()
+		giveBack()
+	}
+}
+
+// menu asks what to do with the plan, and does it. It reports whether the user
+// detaches, as by a second interrupt, or by ending the input.
+func (w *follower) menu(ctx context.Context, interrupts <-chan struct{}) (detach bool) {
+	u := w.app.ui
+	w.show.hush()
+	defer w.show.speak()
+	u.message("\nadamant: plan " + w.plan + " runs on. What shall become of it?\n" +
+		"    d  detach: it goes on without you; 'adamant attach " + w.task + "' comes back to it\n" +
+		"    p  pause it\n" +
+		"    s  stop it: end it now, and mark its data as good\n" +
+		"    a  abort it: end it now, and mark its data as failed\n" +
+		"    w  go on watching\n" +
+		"  (d, p, s, a or w, and Enter; Ctrl-C again detaches)")
+	for {
+		select {
+		case line, ok := <-u.keys.lines(u.in):
+			command := blueapi.Command{TaskID: w.task}
+			switch answer := strings.ToLower(line); {
+			case !ok || answer == "d" || answer == "detach":
+				return true
+			case answer == "p" || answer == "pause":
+				command.Verb = blueapi.Pause
+			case answer == "s" || answer == "stop":
+				command.Verb = blueapi.Stop
+			case answer == "a" || answer == "abort":
+				command.Verb, command.Reason = blueapi.Abort, "by its user"
+			case answer == "w" || answer == "watch" || answer == "":
+				return false
+			default:
+				u.message("    d, p, s, a or w?")
+				continue
+			}
+			return w.commandUnless(ctx, command, interrupts)
+		case <-interrupts:
+			return true
+		case <-ctx.Done(): // it has ended by itself
+			return false
+		}
+	}
+}
+
+// commandUnless sends a command, unless it is interrupted: then the user detaches.
+func (w *follower) commandUnless(ctx context.Context, command blueapi.Command, interrupts <-chan struct{}) (detach bool) {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout+w.client.Wait)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.command(ctx, command)
+	}()
+	select {
+	case <-interrupts:
+		cancel()
+		<-done
+		return true
+	case <-done:
+		return false
+	}
+}
