@@ -59,6 +59,7 @@ CREATE TABLE runs (
 	server      TEXT NOT NULL,
 	plan        TEXT NOT NULL,
 	params_size INTEGER NOT NULL,
+	params_digest TEXT NOT NULL,
 	session     TEXT NOT NULL,
 	key         TEXT NOT NULL,
 	pid         INTEGER NOT NULL,

@@ -45,7 +45,7 @@ func TestRunIsKept(t *testing.T) {
 	}
 
 	got := find(t, openIn(t, dir), Query{})
-	want.ParamsSize = len(want.Params)
+	want.ParamsSize, want.ParamsDigest = len(want.Params), Digest(want.Params)
 	want.Entries[6].End.ResultSize = 3
 	want.Entries[6].End.Message = "plan\x00said  no"
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Run{}, "Process")); diff != "" {
@@ -65,12 +65,21 @@ func TestQueries(t *testing.T) {
 	for i := range 25 {
 		r := request("r" + strconv.Itoa(i))
 		if i < 2 {
-			r.Key = "k" + strconv.Itoa(i)
+			r.Key, r.Plan = "k"+strconv.Itoa(i), "other"
+		}
+		if i < 3 {
+			r.Server, r.At = "http://other", noon.Add(-time.Hour)
 		}
 		o := begin(t, j, r)
 		record(t, o, step(Starting, "t"+strconv.Itoa(i)))
-		if i < 23 {
+		switch {
+		case i < 21:
 			record(t, o, end(Done))
+		case i < 23:
+			record(t, o, end(Unknown))
+		}
+		if i == 21 { // it turned out to go on
+			record(t, o, step(Started, "t21"))
 		}
 	}
 	for _, tt := range []struct {
@@ -83,7 +92,15 @@ func TestQueries(t *testing.T) {
 		{Query{Task: "r8"}, nil},
 		{Query{Key: "k1"}, []string{"r1"}},
 		{Query{Key: "k1", Task: "t0"}, nil},
-		{Query{Unfinished: true}, []string{"r24", "r23"}},
+		{Query{Plan: "other"}, []string{"r1", "r0"}},
+		{Query{Server: "http://other"}, []string{"r2", "r1", "r0"}},
+		{Query{Server: "http://other", Plan: "count"}, []string{"r2"}},
+		{Query{Since: noon, Limit: 1}, []string{"r24"}},
+		{Query{Since: noon, Server: "http://other"}, nil},
+		{Query{Word: Unknown}, []string{"r22"}},
+		{Query{Word: Done, Limit: 1}, []string{"r20"}},
+		{Query{Word: NotStarted}, nil},
+		{Query{Unfinished: true}, []string{"r24", "r23", "r21"}},
 		{Query{Unfinished: true, Limit: 1}, []string{"r24"}},
 	} {
 		if got := names(t, j, tt.q); !slices.Equal(got, tt.want) {
@@ -92,6 +109,29 @@ func TestQueries(t *testing.T) {
 	}
 	if got := names(t, j, Query{}); len(got) != 20 || got[0] != "r24" {
 		t.Errorf("the zero Query: %v", got)
+	}
+	tasks, err := j.Tasks(t.Context(), "http://other")
+	slices.Sort(tasks)
+	if err != nil || !slices.Equal(tasks, []string{"t0", "t1", "t2"}) {
+		t.Errorf("tasks %v, %v", tasks, err)
+	}
+}
+
+func TestServerName(t *testing.T) {
+	for server, want := range map[string]string{
+		"http://h":                            "http://h",
+		"HTTP://H:80/":                        "http://h",
+		"https://u:p@H.example:443/api//?q#f": "https://h.example/api",
+		"http://h:443":                        "http://h:443",
+		"http://[::1]:80/a":                   "http://[::1]/a",
+		"http://localhost:8000/base/":         "http://localhost:8000/base",
+		"localhost:8000":                      "",
+		"http://":                             "",
+		"http://user:secret@":                 "",
+	} {
+		if got, err := ServerName(server); got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v, want %q", server, got, err, want)
+		}
 	}
 }
 
@@ -264,7 +304,7 @@ func TestSizes(t *testing.T) {
 		if i == 1 {
 			want = nil
 		}
-		if !slices.Equal(got.Params, want) || got.ParamsSize != len(params) {
+		if !slices.Equal(got.Params, want) || got.ParamsSize != len(params) || got.ParamsDigest != Digest(params) {
 			t.Errorf("of %d bytes of parameters %d were kept, size %d", len(params), len(got.Params), got.ParamsSize)
 		}
 		if e := got.End(); !slices.Equal(e.Result, want) || e.ResultSize != len(params) || e.Message != strings.Repeat("é", maxText/2) {

@@ -43,9 +43,9 @@ func (j *Journal) Begin(ctx context.Context, r Request) (*Owner, error) {
 			return err
 		}
 		done, err := tx.ExecContext(ctx, `
-			INSERT INTO runs (id, begun, server, plan, session, key, pid, host, boot, user, params_size)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			r.ID, r.At.UnixNano(), r.Server, r.Plan, r.Session, r.Key, p.PID, p.Host, p.Boot, p.User, len(r.Params))
+			INSERT INTO runs (id, begun, server, plan, session, key, pid, host, boot, user, params_size, params_digest)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			r.ID, r.At.UnixNano(), r.Server, r.Plan, r.Session, r.Key, p.PID, p.Host, p.Boot, p.User, len(r.Params), Digest(r.Params))
 		if err != nil {
 			return err
 		}

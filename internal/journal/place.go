@@ -15,6 +15,8 @@ type Place struct {
 	Dir string
 	// Why says why it is that one, for a user who asks.
 	Why string
+	// Usual tells that it is the one in the home directory, where a user would look.
+	Usual bool
 }
 
 // FindPlace chooses the directory: $XDG_STATE_HOME/adamant, or
@@ -40,14 +42,14 @@ type finder struct {
 }
 
 func (f finder) find() (Place, error) {
-	dir, why := f.state()
+	dir, why, usual := f.state()
 	if dir != "" {
 		name, err := f.network(dir)
 		if err != nil {
 			return Place{}, fault(dir, err)
 		}
 		if name == "" {
-			return Place{Dir: dir, Why: why}, nil
+			return Place{Dir: dir, Why: why, Usual: usual}, nil
 		}
 		why = fmt.Sprintf("%s is on a network file system (%s)", dir, name)
 	}
@@ -68,17 +70,17 @@ func (f finder) find() (Place, error) {
 }
 
 // state returns the directory that the XDG specification names, or "".
-func (f finder) state() (dir, why string) {
+func (f finder) state() (dir, why string, usual bool) {
 	if d := f.getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, "adamant"), "XDG_STATE_HOME is set"
+		return filepath.Join(d, "adamant"), "XDG_STATE_HOME is set", false
 	}
 	if d := f.getenv("HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, ".local", "state", "adamant"), "it is in the home directory"
+		return filepath.Join(d, ".local", "state", "adamant"), "it is in the home directory", true
 	}
 	if d := f.account(); filepath.IsAbs(d) {
-		return filepath.Join(d, ".local", "state", "adamant"), "HOME is not set; it is in the account's home directory"
+		return filepath.Join(d, ".local", "state", "adamant"), "HOME is not set; it is in the account's home directory", false
 	}
-	return "", "there is no home directory"
+	return "", "there is no home directory", false
 }
 
 func accountHome() string {

@@ -47,7 +47,8 @@ func TestFindPlace(t *testing.T) {
 				},
 			}
 			p, err := f.find()
-			if KindOf(err) != tt.kind || p.Dir != tt.dir || !strings.Contains(p.Why, tt.why) {
+			if KindOf(err) != tt.kind || p.Dir != tt.dir || !strings.Contains(p.Why, tt.why) ||
+				p.Usual != (tt.dir == "/home/a/.local/state/adamant") {
 				t.Errorf("%+v, %v", p, err)
 			}
 			if err != nil && !strings.Contains(err.Error(), "set XDG_STATE_HOME") {

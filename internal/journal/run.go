@@ -61,7 +61,7 @@ type Request struct {
 	// At is when it was wanted.
 	At time.Time
 	// Server is the server's URL. User, password, query and fragment are not
-	// kept.
+	// kept, and what says nothing is not either: see [ServerName].
 	Server string
 	Plan   string
 	// Params are the plan's arguments. More than 16 KiB are not kept.
@@ -114,9 +114,11 @@ type End struct {
 // Run is what the journal has of a run.
 type Run struct {
 	Request
-	// ParamsSize is the size of the parameters, kept or not.
-	ParamsSize int
-	Process    Process
+	// ParamsSize is the size of the parameters, kept or not, and ParamsDigest their
+	// [Digest].
+	ParamsSize   int
+	ParamsDigest string
+	Process      Process
 	// Entries are the steps after the intent, oldest first.
 	Entries []Entry
 }
@@ -160,9 +162,14 @@ func (r Run) NotStarted() bool {
 
 // Query selects runs. The zero Query selects the latest 20.
 type Query struct {
-	// ID, Task and Key select by what they name; "" selects all.
-	ID, Task, Key string
-	// Unfinished selects the runs that have no end. Whether they go on,
+	// ID, Task, Key and Plan select by what they name, and Server the runs at a
+	// server, by its [ServerName]; "" selects all.
+	ID, Task, Key, Plan, Server string
+	// Since selects the runs that were wanted then or later.
+	Since time.Time
+	// Word selects the runs that ended with it; "" selects all.
+	Word Word
+	// Unfinished selects the runs whose last step is no end. Whether they go on,
 	// [Journal.Owned] tells.
 	Unfinished bool
 	// Limit is how many are returned at most; 0 means 20.
@@ -177,6 +184,31 @@ func (j *Journal) Runs(ctx context.Context, q Query) ([]Run, error) {
 		return err
 	})
 	return runs, err
+}
+
+// Tasks returns the tasks that were started at a server, or may have been. The server
+// is named by its [ServerName].
+func (j *Journal) Tasks(ctx context.Context, server string) ([]string, error) {
+	var tasks []string
+	err := j.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		tasks = nil
+		rows, err := tx.QueryContext(ctx, `
+			SELECT DISTINCT task FROM steps JOIN runs ON runs.number = steps.run
+			WHERE task <> '' AND server = ?`, server)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = rows.Close() }()
+		for rows.Next() {
+			var task string
+			if err := scan(rows, &task); err != nil {
+				return err
+			}
+			tasks = append(tasks, task)
+		}
+		return rows.Err()
+	})
+	return tasks, err
 }
 
 func findRuns(ctx context.Context, tx *sql.Tx, q Query) ([]Run, error) {
@@ -194,15 +226,28 @@ func findRuns(ctx context.Context, tx *sql.Tx, q Query) ([]Run, error) {
 	if q.Key != "" {
 		and("key = ?", q.Key)
 	}
+	if q.Plan != "" {
+		and("plan = ?", q.Plan)
+	}
+	if q.Server != "" {
+		and("server = ?", q.Server)
+	}
+	if !q.Since.IsZero() {
+		and("begun >= ?", q.Since.UnixNano())
+	}
+	const last = "(SELECT %s FROM steps WHERE run = runs.number ORDER BY number DESC LIMIT 1)"
+	if q.Word != "" {
+		and(fmt.Sprintf(last, "word")+" = ?", string(q.Word))
+	}
 	if q.Unfinished {
-		and("number NOT IN (SELECT run FROM steps WHERE step = ?)", string(Ended))
+		and(fmt.Sprintf(last, "step")+" IS NOT ?", string(Ended))
 	}
 	limit := q.Limit
 	if limit == 0 {
 		limit = 20
 	}
 	rows, err := tx.QueryContext(ctx, `
-		SELECT number, id, begun, server, plan, session, key, pid, host, boot, user, params_size,
+		SELECT number, id, begun, server, plan, session, key, pid, host, boot, user, params_size, params_digest,
 			coalesce((SELECT text FROM texts WHERE run = runs.number AND step = 0), '')
 		FROM runs WHERE `+where+` ORDER BY number DESC LIMIT ?`, append(args, limit)...)
 	if err != nil {
@@ -216,7 +261,7 @@ func findRuns(ctx context.Context, tx *sql.Tx, q Query) ([]Run, error) {
 		var number, at int64
 		var params string
 		if err := scan(rows, &number, &r.ID, &at, &r.Server, &r.Plan, &r.Session, &r.Key,
-			&r.Process.PID, &r.Process.Host, &r.Process.Boot, &r.Process.User, &r.ParamsSize, &params); err != nil {
+			&r.Process.PID, &r.Process.Host, &r.Process.Boot, &r.Process.User, &r.ParamsSize, &r.ParamsDigest, &params); err != nil {
 			return nil, err
 		}
 		r.At, r.Params = time.Unix(0, at), rawJSON(params)
@@ -276,15 +321,29 @@ func findEntries(ctx context.Context, tx *sql.Tx, run int64) ([]Entry, error) {
 
 // clean returns the request as it is kept.
 func (r Request) clean() (Request, error) {
-	u, err := url.Parse(r.Server)
-	if err != nil || u.Host == "" {
-		return r, fmt.Errorf("journal: the server is not named by a URL") // which may hold a password
+	var err error
+	if r.Server, err = ServerName(r.Server); err != nil {
+		return r, err
 	}
-	r.Server = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	if r.ID == "" || r.Plan == "" || r.At.IsZero() {
 		return r, fmt.Errorf("journal: a run needs an id, a plan and a time")
 	}
 	return r, checkNames(r.ID, r.Server, r.Plan, r.Session, r.Key)
+}
+
+// ServerName is how a journal names a server: its URL without user, password, query
+// and fragment, and without what makes no difference, so that a server has one name
+// however its URL is written.
+func ServerName(server string) (string, error) {
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" {
+		return "", fmt.Errorf("journal: the server is not named by a URL") // which may hold a password
+	}
+	host := strings.ToLower(u.Host)
+	if port := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]; port != "" {
+		host = strings.TrimSuffix(host, port)
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: host, Path: strings.TrimRight(u.Path, "/")}).String(), nil
 }
 
 // check refuses an entry that says nothing.
