@@ -48,17 +48,17 @@ func endOfRun(v voice, f format, plan string, r blueapi.Result, err error) endin
 		e.status = statusInterrupted
 		e.msg = v.errorf("interrupted; plan %s was not started", plan)
 	case blueapi.Abandoned:
-		e.msg = v.errorf("%v; 'adamant task %s' shows it", err, r.TaskID)
+		e.msg = unknownText(v, plan, r, err)
 		if r.Started {
 			e.status = statusStillRunning
-			e.msg = v.errorf("interrupted; plan %s goes on: 'adamant task %s' shows it", plan, r.TaskID)
+			e.msg = v.errorf("interrupted; plan %s goes on: 'adamant attach %s' comes back to it", plan, r.TaskID)
 		}
 	default:
-		e.msg = v.errorf("%v", err)
 		if r.Word == blueapi.NotStarted {
 			e.status = statusNotStarted
+			e.msg = v.errorf("%v", err)
 		} else {
-			e.msg += "; 'adamant task " + r.TaskID + "' shows it"
+			e.msg = unknownText(v, plan, r, err)
 		}
 	}
 	if v != asBlueapi {
@@ -107,11 +107,11 @@ func endOfTimeout(f format, plan string, r blueapi.Result, limit time.Duration) 
 		e.msg = asAdamant.errorf("plan %s was not started within %v", plan, limit)
 	case r.Started:
 		e.status = statusStillRunning
-		e.msg = asAdamant.errorf("plan %s has not ended within %v, and goes on: 'adamant task %s' shows it", plan, limit, r.TaskID)
+		e.msg = asAdamant.errorf("plan %s has not ended within %v, and goes on: 'adamant attach %s' comes back to it", plan, limit, r.TaskID)
 	default:
 		e.status = statusUnknown
 		e.msg = asAdamant.errorf("it is not known after %v whether plan %s was started; it may still start or be running: "+
-			"'adamant task %s' shows it", limit, plan, r.TaskID)
+			"'adamant attach %s' settles it", limit, plan, r.TaskID)
 	}
 	return e
 }
