@@ -118,7 +118,7 @@ func decodeEvent(raw []byte, now time.Time) Event {
 	switch {
 	case m.State != nil:
 		w := new(WorkerEvent)
-		if json.Unmarshal(raw, w) != nil {
+		if json.Unmarshal(raw, w) != nil || w.State == "" {
 			return e
 		}
 		if e.Worker = w; w.Task != nil {
