@@ -62,9 +62,8 @@ func (r *Run) outcome() Result {
 }
 
 // unpublished reports whether a plan is recorded as failed because the server could not
-// tell its broker that it had ended. That takes the place of whatever the plan returned
-// or raised, and nothing but the exception's text tells it from one of the plan's own
-// (1.21.1, recorded with the broker away).
+// reach its broker. That takes the place of whatever the plan returned or raised, and
+// nothing but the exception's text tells it from one of the plan's own (1.21.1).
 func unpublished(o *Outcome) bool {
 	return o.Kind == "error" && o.Type == "ExceptionGroup" && strings.HasPrefix(o.Message, "Error(s) publishing event: ")
 }

@@ -46,8 +46,9 @@ const (
 	// NotRecorded: the plan has ended after it was paused, aborted or stopped;
 	// the server does not record how (1.21).
 	NotRecorded
-	// Unpublished: the plan has ended and its record says failed, only because the
-	// server's message broker was away (1.21); how the plan itself ended is not recorded.
+	// Unpublished: the plan has ended, and its record says failed because the server's
+	// message broker was away. That breaks a plan off at the next document or change of
+	// state that it publishes, and hides how one ended that was at its end (1.21).
 	Unpublished
 )
 
