@@ -125,6 +125,48 @@ func (c *Client) Start(ctx context.Context, req TaskRequest) (*Run, error) {
 	return nil, err
 }
 
+// StartTask starts a task that was stored before, at most once, and returns when the
+// server has taken it: Start from its second half on, for those who submit by
+// themselves. It makes no other task; if the request to start this one was lost, it is
+// deleted, and the error says Withdrawn. The run must be closed. The error is that of
+// Task if there is no such task, and otherwise a [*RunError] as of Run.
+func (c *Client) StartTask(ctx context.Context, id string) (*Run, error) {
+	s := &starter{client: c, run: &Run{client: c, id: newRunID(), task: id}}
+	err := s.startStored(ctx)
+	if errors.Is(err, errAgain) {
+		err = s.run.end(NotStarted, Withdrawn, s.putErr)
+	}
+	if err == nil {
+		return s.run, nil
+	}
+	s.run.Close()
+	if e, ok := errors.AsType[*RunError](err); ok {
+		_ = s.run.record(ctx, Entry{Step: StepEnded, Result: &e.Result}) // the word is the same without
+	}
+	return nil, err
+}
+
+func (s *starter) startStored(ctx context.Context) error {
+	r := s.run
+	env, err := s.client.Environment(ctx)
+	if err != nil {
+		return s.notStarted(ctx, err)
+	}
+	r.env, r.ready = env.ID, env.Initialized
+	task, err := s.client.Task(ctx, r.task)
+	if err != nil {
+		return err
+	}
+	r.plan = task.Request.Name
+	s.req = TaskRequest{Name: r.plan, Params: task.Request.Params}
+	if err := r.record(ctx, Entry{Step: StepIntent, Request: &s.req}); err != nil {
+		return r.end(NotStarted, JournalFailed, err)
+	}
+	r.events.open(ctx, s.client)
+	r.events.ready(ctx, s.client)
+	return s.put(ctx)
+}
+
 func newRunID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
