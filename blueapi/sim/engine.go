@@ -13,8 +13,7 @@ import (
 // (task.cancel in bluesky). A pause lets go of whoever started the plan, while the
 // plan waits where it is. Resuming repeats the steps since the last checkpoint.
 //
-// Its fields are guarded by the worker's mutex, but for steps, which is the
-// plan's own.
+// Its fields are guarded by the worker's mutex, but for the plan's own.
 type engine struct {
 	w      *worker
 	ctx    context.Context // the plan's
@@ -25,23 +24,26 @@ type engine struct {
 	over        bool
 	result      any
 	err         error
-	interrupted bool          // paused, aborted or stopped
-	aborted     bool          // or stopped
+	interrupted bool // paused, aborted or stopped
+	aborted     bool // or stopped
+	stopped     bool
+	reason      string        // why it was aborted
 	deferred    bool          // to be paused at the next checkpoint
 	pausing     chan struct{} // closed when the plan is to pause
 	permit      chan struct{} // closed when a paused plan may go on
 
 	// mute says that nobody takes documents any more: the server forgets for
 	// whom they are as soon as the plan is paused, and raises when there is one.
-	mute  bool
-	steps []step // since the last checkpoint
+	mute bool
+
+	// These are the plan's own.
+	task   *task
+	steps  []step  // since the last checkpoint
+	bundle *bundle // nil if no run is open
 }
 
 // A step is what one message of a plan does.
-type step struct {
-	wait     time.Duration
-	document bool
-}
+type step func(context.Context) error
 
 // deferTime is what bluesky waits at the checkpoint of a deferred pause.
 const deferTime = 500 * time.Millisecond
@@ -79,28 +81,18 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	if e == nil {
 		return sleep(ctx, d)
 	}
-	return e.do(ctx, step{wait: d})
+	return e.do(ctx, func(ctx context.Context) error { return e.wait(ctx, d) })
 }
 
 // Checkpoint is where a plan goes on after a pause, and where a deferred pause
-// takes effect. Without any it goes on at its beginning, as far as that are Sleep
-// and Emit: what else it did is not repeated.
+// takes effect. Without any it goes on at its beginning, as far as that is what
+// functions of this package have done: what else it did is not repeated.
 func Checkpoint(ctx context.Context) error {
 	e := engineOf(ctx)
 	if e == nil {
 		return ctx.Err()
 	}
 	return e.checkpoint(ctx)
-}
-
-// Emit sends a document. It fails in a plan that was resumed, as on the real
-// server, and then the plan must end with its error.
-func Emit(ctx context.Context) error {
-	e := engineOf(ctx)
-	if e == nil {
-		return ctx.Err()
-	}
-	return e.do(ctx, step{document: true})
 }
 
 // Block keeps the run engine busy, as a plan does that calls time.sleep: pause,
@@ -115,36 +107,62 @@ func Block(ctx context.Context, d time.Duration) error {
 
 // newEngine starts a plan.
 func (w *worker) newEngine(t *task) *engine {
-	e := &engine{w: w, back: make(chan struct{}), pausing: make(chan struct{})}
+	e := &engine{w: w, task: t, back: make(chan struct{}), pausing: make(chan struct{})}
 	ctx, cancel := context.WithCancel(w.ctx)
 	e.ctx, e.cancel = context.WithValue(ctx, engineKey{}, e), cancel
-	ended := w.p.server.runs.begin(t)
 	w.mu.Lock()
 	w.engine = e
-	w.setState(blueapi.StateRunning)
 	w.mu.Unlock()
-	w.p.server.wait.Go(func() { e.run(t, ended) })
+	w.p.server.wait.Go(e.run)
 	return e
 }
 
-func (e *engine) run(t *task, ended func(killed, aborted bool)) {
+// run runs the plan, if the world could be told that it begins.
+func (e *engine) run() {
 	defer e.cancel()
+	log := &e.w.p.server.runs
+	r := log.begin(e.task)
 	var result any
-	var err error
-	if t.plan.Run != nil {
-		result, err = t.plan.Run(e.ctx, t.args)
+	err := e.inLoop(func() error { return e.w.setState(blueapi.StateRunning) })
+	switch {
+	case err != nil:
+		log.forget(r)
+	case e.task.plan.Run != nil:
+		result, err = e.task.plan.Run(e.ctx, e.task.args)
 	}
 	e.w.mu.Lock()
-	defer e.w.mu.Unlock()
 	if _, own := errors.AsType[*PlanError](err); e.aborted && !own && errors.Is(err, context.Canceled) {
 		err = nil // that is how the plan was told
 	}
+	e.w.mu.Unlock()
+	if e.bundle != nil {
+		_ = e.stopDocument(e.exit(err)) // what fails here the real one only logs
+	}
+	if held := e.loop.take(e.w.ctx); held == nil {
+		defer e.loop.give()
+	}
+	e.w.mu.Lock()
+	aborted := e.aborted
+	e.w.mu.Unlock()
+	log.end(r, e.w.ctx.Err() != nil, aborted)
+	if unpublished := e.w.setState(blueapi.StateIdle); unpublished != nil {
+		err = unpublished // in the place of whatever the plan had to say
+	}
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
 	e.result, e.err, e.over = result, err, true
-	ended(e.w.ctx.Err() != nil, e.aborted)
-	e.w.setState(blueapi.StateIdle)
 	if !isClosed(e.back) { // it is when the server was killed in a pause
 		close(e.back)
 	}
+}
+
+// inLoop does something in the engine's loop, when it is its turn.
+func (e *engine) inLoop(f func() error) error {
+	if err := e.loop.take(e.w.ctx); err != nil {
+		return err
+	}
+	defer e.loop.give()
+	return f()
 }
 
 // outcome is what whoever let the plan go on learns when it is back.
@@ -166,23 +184,11 @@ func (e *engine) do(ctx context.Context, s step) error {
 		return err
 	}
 	e.steps = append(e.steps, s)
-	err := e.take(ctx, s)
+	err := s(ctx)
 	if errors.Is(err, errPausing) {
 		return e.settle(ctx)
 	}
 	return err
-}
-
-func (e *engine) take(ctx context.Context, s step) error {
-	if s.document {
-		e.w.mu.Lock()
-		defer e.w.mu.Unlock()
-		if e.mute {
-			return errMute
-		}
-		return nil
-	}
-	return e.wait(ctx, s.wait)
 }
 
 // wait can be ended by a pause, an abort or a stop.
@@ -224,7 +230,7 @@ func (e *engine) settle(ctx context.Context) error {
 		return err
 	}
 	for _, s := range e.steps {
-		err := e.take(ctx, s)
+		err := s(ctx)
 		if errors.Is(err, errPausing) {
 			return e.settle(ctx)
 		}
@@ -238,24 +244,30 @@ func (e *engine) settle(ctx context.Context) error {
 // rest is the pause itself.
 func (e *engine) rest() error {
 	w := e.w
+	permit := make(chan struct{})
+	err := e.inLoop(func() error {
+		w.mu.Lock()
+		e.mute = true
+		e.pausing, e.permit = make(chan struct{}), permit
+		w.mu.Unlock()
+		return w.setState(blueapi.StatePaused)
+	})
+	if err != nil {
+		return err
+	}
 	w.mu.Lock()
-	e.mute = true
-	e.pausing, e.permit = make(chan struct{}), make(chan struct{})
-	permit := e.permit
-	w.setState(blueapi.StatePaused)
 	close(e.back)
 	w.mu.Unlock()
 	select {
 	case <-permit:
 	case <-w.ctx.Done():
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := e.ctx.Err(); err != nil {
-		return err
-	}
-	w.setState(blueapi.StateRunning)
-	return nil
+	return e.inLoop(func() error {
+		if err := e.ctx.Err(); err != nil {
+			return err
+		}
+		return w.setState(blueapi.StateRunning)
+	})
 }
 
 func (e *engine) checkpoint(ctx context.Context) error {
@@ -272,9 +284,9 @@ func (e *engine) checkpoint(ctx context.Context) error {
 	if err := e.wait(ctx, deferTime); err != nil && !errors.Is(err, errPausing) {
 		return err
 	}
-	e.w.mu.Lock()
-	e.pause()
-	e.w.mu.Unlock()
+	if err := e.inLoop(e.pause); err != nil {
+		return err
+	}
 	return e.settle(ctx)
 }
 
@@ -293,13 +305,21 @@ func (e *engine) block(ctx context.Context, d time.Duration) error {
 	return e.settle(ctx)
 }
 
-// pause has the plan pause, with the worker locked.
-func (e *engine) pause() {
+// pause has the plan pause, in the engine's loop. If nobody could be told of it, it
+// does not, and the state is PAUSING all the same.
+func (e *engine) pause() error {
+	e.w.mu.Lock()
 	e.deferred, e.interrupted = false, true
-	if !isClosed(e.pausing) {
-		e.w.setState(blueapi.StatePausing)
-		close(e.pausing)
+	pausing := e.pausing
+	e.w.mu.Unlock()
+	if isClosed(pausing) {
+		return nil
 	}
+	if err := e.w.setState(blueapi.StatePausing); err != nil {
+		return err
+	}
+	close(pausing)
+	return nil
 }
 
 // goOn lets a paused plan go on, with the worker locked, and returns what is

@@ -33,8 +33,6 @@ func (i invalid) plan() value {
 	}}
 }
 
-func str(s string) value { return value{kind: text, text: s} }
-
 func location(loc []any) value {
 	v := value{kind: list}
 	for _, l := range loc {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -75,9 +76,48 @@ func (v value) append(b []byte) []byte {
 	}
 }
 
+// dict is an object of these members.
+func dict(members ...member) value { return value{kind: object, members: members} }
+
+// set adds a member to an object, or replaces the one of its name.
+func (v *value) set(m member) {
+	if i := memberIndex(v.members, m.name); i >= 0 {
+		v.members[i] = m
+	} else {
+		v.members = append(v.members, m)
+	}
+}
+
+func str(s string) value { return value{kind: text, text: s} }
+
+func whole(i int) value { return value{kind: integer, text: strconv.Itoa(i)} }
+
+func wholes(numbers ...int) value {
+	v := value{kind: list}
+	for _, n := range numbers {
+		v.items = append(v.items, whole(n))
+	}
+	return v
+}
+
+func boolOf(b bool) value { return value{kind: boolean, text: strconv.FormatBool(b)} }
+
+// decimal is a number that is not whole, if only in its type.
+func decimal(f float64) value { return value{kind: float, text: pydanticFloat(f)} }
+
+// clock is a time as Python's time.time has it.
+func clock(t time.Time) value { return decimal(float64(t.UnixNano()) / 1e9) }
+
 func (v value) raw() json.RawMessage { return v.append(nil) }
 
 func appendString(b []byte, s string) []byte {
+	plain := true
+	for i := range len(s) {
+		plain = plain && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\'
+	}
+	if plain {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	return append(b, bytes.TrimSuffix(marshal(s), []byte("\n"))...)
 }
 
@@ -190,12 +230,7 @@ func (p *parser) object() value {
 		}
 		p.i++
 		p.space()
-		m := member{name, p.value()}
-		if i := memberIndex(v.members, name); i >= 0 {
-			v.members[i] = m
-		} else {
-			v.members = append(v.members, m)
-		}
+		v.set(member{name, p.value()})
 		p.space()
 		switch p.next() {
 		case '}':
@@ -339,6 +374,21 @@ func (p *parser) number() value {
 		v.text = pythonFloat(f)
 	}
 	return v
+}
+
+// pydanticFloat writes f as pydantic writes JSON: not like Python if it is small or
+// large.
+func pydanticFloat(f float64) string {
+	if a := max(f, -f); a >= 1e-5 && a < 1e16 || f == 0 {
+		s := strconv.FormatFloat(f, 'f', -1, 64)
+		if !strings.Contains(s, ".") {
+			s += ".0"
+		}
+		return s
+	}
+	mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'e', -1, 64), "e")
+	n, _ := strconv.Atoi(exponent)
+	return mantissa + "e" + strconv.Itoa(n)
 }
 
 // pythonFloat writes f as Python does: with .0 if it is a whole number.

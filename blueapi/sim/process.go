@@ -30,6 +30,7 @@ type process struct {
 	kill   context.CancelFunc
 	server *Server
 	loop   turns
+	trace  string // of all requests that bring none of their own
 
 	mu     sync.Mutex
 	frozen chan struct{} // not nil while frozen; closed by the thaw
@@ -43,7 +44,7 @@ var (
 )
 
 func (s *Server) newProcess(broken string) *process {
-	p := &process{server: s}
+	p := &process{server: s, trace: randomHex(16)}
 	p.ctx, p.kill = context.WithCancel(context.Background())
 	p.sub = p.newSubprocess(broken)
 	p.env = blueapi.Environment{ID: newID(), Initialized: true}
@@ -151,6 +152,16 @@ func (p *process) inThread() error {
 		return err
 	}
 	return p.awake()
+}
+
+// loseBroker has the worker notice that the broker is away.
+func (p *process) loseBroker() {
+	p.mu.Lock()
+	w := p.sub.worker
+	p.mu.Unlock()
+	if w != nil {
+		w.publisher.drop()
+	}
 }
 
 func (p *process) environment() blueapi.Environment {

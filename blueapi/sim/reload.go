@@ -72,7 +72,7 @@ func (p *process) tearDown(sub *subprocess, d time.Duration) error {
 		if err := w.stop(); err != nil {
 			return err
 		}
-		if p.server.NoBroker {
+		if err := w.publisher.close(); err != nil {
 			return errNoBroker
 		}
 		p.mu.Lock()

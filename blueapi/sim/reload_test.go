@@ -181,27 +181,6 @@ func TestBreak(t *testing.T) {
 	})
 }
 
-// TestNoBroker: facts that were recorded of a server whose broker was away.
-func TestNoBroker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, &sim.Server{NoBroker: true})
-		const message = "down ConnectFailedException: The source message was blank"
-		l.expectEnvironments(l.environments(), "A "+message)
-		id := l.starts("append_line", `{"path":"f","line":"here"}`)
-		time.Sleep(time.Second)
-		task := l.task(id)
-		want := "Error(s) publishing event: state=<WorkerState.IDLE: 'IDLE'> task_status=TaskStatus(task_id='" + id +
-			"', result=None, task_complete=False, task_failed=False) errors=[] warnings=[] (2 sub-exceptions)"
-		if len(l.Lines("f")) != 1 || task.Outcome.Type != "ExceptionGroup" || task.Outcome.Message != want {
-			t.Errorf("%q, %+v", l.Lines("f"), task)
-		}
-		l.delete()
-		time.Sleep(10 * time.Second)
-		l.expectEnvironments(l.environments(), "A "+message)
-		l.expect("state", l.get("/worker/state"), `"IDLE"`)
-	})
-}
-
 // TestKillWorker asks in the order in which the real server was asked.
 func TestKillWorker(t *testing.T) {
 	inLab(t, func(l *lab) {

@@ -24,20 +24,29 @@ type Run struct {
 
 type runs struct {
 	mu  sync.Mutex
-	log []Run
+	log []*Run
 }
 
-// begin notes that a run begins, and returns how to note that it has ended.
-func (r *runs) begin(t *task) (ended func(killed, aborted bool)) {
+// begin notes that a run begins.
+func (r *runs) begin(t *task) *Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i := len(r.log)
-	r.log = append(r.log, Run{TaskID: t.id, Plan: t.plan.Name, Params: t.request.Params, Began: time.Now()})
-	return func(killed, aborted bool) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.log[i].Ended, r.log[i].Killed, r.log[i].Aborted = time.Now(), killed, aborted && !killed
-	}
+	run := &Run{TaskID: t.id, Plan: t.plan.Name, Params: t.request.Params, Began: time.Now()}
+	r.log = append(r.log, run)
+	return run
+}
+
+// forget takes back what begin noted.
+func (r *runs) forget(run *Run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log = slices.DeleteFunc(r.log, func(o *Run) bool { return o == run })
+}
+
+func (r *runs) end(run *Run, killed, aborted bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	run.Ended, run.Killed, run.Aborted = time.Now(), killed, aborted && !killed
 }
 
 // Runs returns every run of every plan so far, in the order in which they began,
@@ -46,5 +55,9 @@ func (r *runs) begin(t *task) (ended func(killed, aborted bool)) {
 func (s *Server) Runs() []Run {
 	s.runs.mu.Lock()
 	defer s.runs.mu.Unlock()
-	return slices.Clone(s.runs.log)
+	list := make([]Run, len(s.runs.log))
+	for i, r := range s.runs.log {
+		list[i] = *r
+	}
+	return list
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -24,8 +25,9 @@ func scans() []Plan {
 				{Name: "delay", Default: json.RawMessage("0.0"), shape: oneOf(scalar(Number), sequenceOf(scalar(Number)))},
 				{Name: "metadata", Nullable: true, shape: mapOf(anything())},
 			},
-			Run:    count,
-			schema: json.RawMessage(`{"additionalProperties":false,"properties":{"detectors":{"items":{"anyOf":[{"enum":["det","stage"],"type":"bluesky.protocols.Readable"},{"enum":["det","stage"],"type":"ophyd_async.core._protocol.AsyncReadable"}]},"title":"Detectors","type":"array"},"num":{"default":1,"title":"Num","type":"integer"},"delay":{"anyOf":[{"type":"number"},{"items":{"type":"number"},"type":"array"}],"default":0.0,"title":"Delay"},"metadata":{"additionalProperties":true,"title":"Metadata","type":"object"}},"required":["detectors"],"title":"count","type":"object"}`),
+			Prelude: checkCount,
+			Run:     count,
+			schema:  json.RawMessage(`{"additionalProperties":false,"properties":{"detectors":{"items":{"anyOf":[{"enum":["det","stage"],"type":"bluesky.protocols.Readable"},{"enum":["det","stage"],"type":"ophyd_async.core._protocol.AsyncReadable"}]},"title":"Detectors","type":"array"},"num":{"default":1,"title":"Num","type":"integer"},"delay":{"anyOf":[{"type":"number"},{"items":{"type":"number"},"type":"array"}],"default":0.0,"title":"Delay"},"metadata":{"additionalProperties":true,"title":"Metadata","type":"object"}},"required":["detectors"],"title":"count","type":"object"}`),
 		},
 		{
 			Name: "many_events",
@@ -43,7 +45,11 @@ func scans() []Plan {
 			},
 			Run: func(ctx context.Context, a Args) (any, error) {
 				n := a["n"].(int)
-				return n, events(ctx, n, func(int) time.Duration { return delayOf(a["delay"].(float64)) })
+				var detector string
+				if err := json.Unmarshal(a["detector"].(json.RawMessage), &detector); err != nil {
+					return nil, err
+				}
+				return n, manyEvents(ctx, n, detector, delayOf(a["delay"].(float64)))
 			},
 			schema: json.RawMessage(`{"additionalProperties":false,"properties":{"n":{"title":"N","type":"integer"},"detector":{"default":"stage","enum":["det","stage"],"title":"Detector","type":"bluesky.protocols.Readable"},"delay":{"default":0.0,"title":"Delay","type":"number"}},"required":["n"],"title":"many_events","type":"object"}`),
 		},
@@ -71,70 +77,130 @@ func scans() []Plan {
 	}
 }
 
-// events sends a run: a start, a descriptor, n events with a delay after each, a
-// stop.
-func events(ctx context.Context, n int, delay func(i int) time.Duration) error {
-	if err := Emit(ctx); err != nil {
+func manyEvents(ctx context.Context, n int, detector string, delay time.Duration) error {
+	if err := OpenRun(ctx, map[string]any{"num_points": n}); err != nil {
 		return err
 	}
-	for i := range n {
+	e := engineOf(ctx)
+	for range n {
 		if err := Checkpoint(ctx); err != nil {
 			return err
 		}
-		if err := Emit(ctx); err != nil {
+		if err := e.save(ctx, []device{e.w.device(detector)}); err != nil {
 			return err
 		}
-		if d := delay(i); d > 0 {
-			if err := Sleep(ctx, d); err != nil {
+		if delay > 0 {
+			if err := Sleep(ctx, delay); err != nil {
 				return err
 			}
 		}
 	}
-	return Emit(ctx)
+	return CloseRun(ctx)
 }
 
+// checkCount is what the plan itself asks of its arguments, before it begins.
+func checkCount(_ context.Context, a Args) error {
+	if string(a["detectors"].(json.RawMessage)) == "[]" {
+		return &PlanError{"ValidationError", tooShort}
+	}
+	return nil
+}
+
+// count takes a reading of its detectors, num times. The delay counts from one to
+// the next.
 func count(ctx context.Context, a Args) (any, error) {
 	var detectors []string
 	if err := json.Unmarshal(a["detectors"].(json.RawMessage), &detectors); err != nil {
 		return nil, err
 	}
-	if len(detectors) == 0 {
-		return nil, &PlanError{"ValidationError", tooShort}
-	}
+	num := a["num"].(int)
 	var one float64
 	var many []float64
 	delay := a["delay"].(json.RawMessage)
 	if json.Unmarshal(delay, &one) != nil {
 		_ = json.Unmarshal(delay, &many) // the shape allows for texts too: those are 0
 	}
-	exposure := time.Duration(0)
-	for _, d := range detectors {
-		if d == "det" {
-			exposure = detectorTime
+	e := engineOf(ctx)
+	frames := &motor{} // that the detector has taken
+	return nil, e.within(ctx, countMetadata(a, detectors), func() error {
+		for i := range num {
+			if err := Checkpoint(ctx); err != nil {
+				return err
+			}
+			if err := e.read(ctx, detectors, frames); err != nil {
+				return err
+			}
+			d := delayOf(one)
+			if i < len(many) {
+				d = delayOf(many[i])
+			}
+			if d > 0 {
+				if err := Sleep(ctx, d); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// read triggers what can be triggered among some devices, and sends their event.
+func (e *engine) read(ctx context.Context, devices []string, frames *motor) error {
+	objects := make([]device, len(devices))
+	for _, name := range devices {
+		if name == "det" {
+			err := e.do(ctx, func(ctx context.Context) error {
+				frame := &motion{name: "det", unit: "units", takes: detectorTime, motor: frames, target: frames.position + 1, jump: true, counts: true}
+				return e.move(ctx, []*motion{frame})
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
-	return nil, events(ctx, a["num"].(int), func(i int) time.Duration {
-		if many != nil && i < len(many) {
-			return exposure + delayOf(many[i])
+	for i, name := range devices {
+		objects[i] = e.w.device(name)
+		objects[i].triggered = name == "det"
+	}
+	return e.save(ctx, objects)
+}
+
+// countMetadata is what bluesky's count says of itself in its start document.
+func countMetadata(a Args, detectors []string) []member {
+	num := a["num"].(int)
+	names, reprs := value{kind: list}, value{kind: list}
+	for _, d := range detectors {
+		names.items = append(names.items, str(d))
+		class := deviceClass(d)
+		reprs.items = append(reprs.items, str(class[strings.LastIndexByte(class, '.')+1:]+`(name="`+d+`")`))
+	}
+	delay, _ := parse(string(a["delay"].(json.RawMessage)))
+	dimension := value{kind: list, items: []value{{kind: list, items: []value{str("time")}}, str("primary")}}
+	md := dict(
+		member{"detectors", names}, member{"num_points", whole(num)}, member{"num_intervals", whole(num - 1)},
+		member{"plan_args", dict(member{"detectors", reprs}, member{"num", whole(num)}, member{"delay", delay})},
+		member{"hints", dict(member{"dimensions", value{kind: list, items: []value{dimension}}})},
+	)
+	if raw, ok := a["metadata"].(json.RawMessage); ok {
+		own, _ := parse(string(raw))
+		for _, m := range own.members {
+			md.set(m)
 		}
-		return exposure + delayOf(one)
-	})
+	}
+	md.set(member{"shape", wholes(num)})
+	return md.members
 }
 
 const (
 	// detectorTime is what a frame of the demo detector takes.
 	detectorTime = 200 * time.Millisecond
-	// settlingTime is what a move takes besides its distance, at 1 a second.
-	settlingTime = 500 * time.Millisecond
 	tooShort     = "1 validation error for count\ndetectors\n  Value should have at least 1 item after validation, not 0 " +
 		"[type=too_short, input_value=[], input_type=list]\n    For further information visit https://errors.pydantic.dev/2.14/v/too_short"
 )
 
-// moves moves from 0 and, if it is to, back.
+// moves moves the stage and, if it is to, back.
 func moves(ctx context.Context, a Args) (any, error) {
-	x, y := a["x"].(float64), a["y"].(float64)
-	leg := settlingTime + delayOf(max(x, -x, y, -y))
-	if err := Sleep(ctx, leg); err != nil {
+	if err := moveStage(ctx, a, a["x"].(float64), a["y"].(float64)); err != nil {
 		return nil, err
 	}
 	if home := a["home"].(bool); !home {
@@ -143,7 +209,29 @@ func moves(ctx context.Context, a Args) (any, error) {
 	if err := Checkpoint(ctx); err != nil {
 		return nil, err
 	}
-	return nil, Sleep(ctx, leg)
+	return nil, moveStage(ctx, a, 0, 0)
+}
+
+func moveStage(ctx context.Context, a Args, x, y float64) error {
+	e := engineOf(ctx)
+	first, second := e.w.motorOf(a["motor_x"]), e.w.motorOf(a["motor_y"])
+	if first == second {
+		return &PlanError{"ValueError", "Can not compose overlapping cycles"}
+	}
+	return e.do(ctx, func(ctx context.Context) error {
+		return e.move(ctx, []*motion{
+			{name: first.name, unit: "mm", target: x, motor: first},
+			{name: second.name, unit: "mm", target: y, motor: second},
+		})
+	})
+}
+
+// motorOf is the motor that an argument names.
+func (w *worker) motorOf(arg any) *motor {
+	if raw, _ := arg.(json.RawMessage); string(raw) == `"stage.x"` {
+		return &w.stage.x
+	}
+	return &w.stage.y
 }
 
 // delayOf is a time in seconds; a negative one is none.

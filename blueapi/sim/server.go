@@ -57,8 +57,9 @@ type Server struct {
 	// GET /environment and /healthz gets text 500 until the new process is there.
 	// 0 means 50 ms, as on an idle machine; a busy one takes longer.
 	TeardownTime time.Duration
-	// NoBroker says that the server's message broker is away: the environment says
-	// that it is not initialized, yet plans run, and are recorded as failed.
+	// NoBroker says that the server's message broker is away when the server starts,
+	// until StartBroker: the environment says that it is not initialized, and a plan
+	// that is started does not run, but is recorded as failed as if it had.
 	NoBroker bool
 	// Token is what clients must bear, in an Authorization header or cookie; empty,
 	// if the server asks nobody who they are.
@@ -71,6 +72,7 @@ type Server struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	network memnet.Network
+	broker  brokerHost
 	wait    sync.WaitGroup // everything that runs
 	plans   []Plan
 	paths   []endpoint
@@ -100,8 +102,12 @@ func (s *Server) start() {
 			s.plans = append(slices.DeleteFunc(s.plans, func(q Plan) bool { return q.Name == p.Name }), p)
 		}
 		s.conns = make(map[net.Conn]bool)
+		s.broker.inside.Buffer = unbounded
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if !s.NoBroker {
+			s.startBroker()
+		}
 		s.up()
 	})
 }
@@ -188,6 +194,7 @@ func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
 	s.down()
+	s.stopBroker()
 	s.mu.Unlock()
 	s.wait.Wait()
 }

@@ -60,7 +60,7 @@ func (sub *subprocess) setUp() error {
 	}
 	sub.loaded = true
 	sub.worker = p.newWorker(sub.ctx)
-	if p.server.NoBroker {
+	if sub.worker.publisher.start() != nil {
 		return errNoBroker
 	}
 	return nil

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,20 +18,23 @@ func (e *errTransition) Error() string { return e.text }
 func (w *worker) pause(deferred bool) error {
 	return w.command(func(e *engine) (<-chan struct{}, error) {
 		switch {
-		case w.state != blueapi.StateRunning:
+		case w.workerState() != blueapi.StateRunning:
 			return nil, errInternal
 		case deferred:
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			e.deferred = true
-		default:
-			e.pause()
+			return nil, nil
 		}
-		return nil, nil
+		return nil, e.pause()
 	})
 }
 
 // resume lets a paused plan go on, and waits for its end.
 func (w *worker) resume() error {
 	return w.command(func(e *engine) (<-chan struct{}, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if w.state != blueapi.StatePaused {
 			return nil, errInternal
 		}
@@ -39,20 +43,35 @@ func (w *worker) resume() error {
 	})
 }
 
+// defaultReason is what an abort without a reason is put down to.
+const defaultReason = "Task failed for unknown reason"
+
 // cancel aborts or stops the plan. It waits for the end of one that was paused,
-// but not of one that runs.
-func (w *worker) cancel(state blueapi.WorkerState) error {
-	return w.command(func(e *engine) (back <-chan struct{}, err error) {
-		if w.state == blueapi.StateIdle {
+// but not of one that runs. If nobody could be told of it nothing happens, and the
+// state is ABORTING or STOPPING all the same.
+func (w *worker) cancel(state blueapi.WorkerState, reason string) error {
+	return w.command(func(e *engine) (<-chan struct{}, error) {
+		w.mu.Lock()
+		before := w.state
+		e.interrupted = e.interrupted || before != blueapi.StateIdle
+		w.mu.Unlock()
+		if before == blueapi.StateIdle {
 			return nil, &errTransition{"RunEngine is already idle."}
 		}
-		e.interrupted, e.aborted = true, true
-		e.cancel()
-		if w.state == blueapi.StatePaused {
-			back = e.goOn()
+		if err := w.setState(state); err != nil {
+			return nil, err
 		}
-		w.setState(state)
-		return back, nil
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		e.aborted, e.stopped = true, state == blueapi.StateStopping
+		if !e.stopped {
+			e.reason = cmp.Or(reason, defaultReason)
+		}
+		e.cancel()
+		if before == blueapi.StatePaused {
+			return e.goOn(), nil
+		}
+		return nil, nil
 	})
 }
 
@@ -68,9 +87,7 @@ func (w *worker) command(order func(*engine) (<-chan struct{}, error)) error {
 	if err := e.loop.take(w.ctx); err != nil {
 		return err
 	}
-	w.mu.Lock()
 	back, err := order(e)
-	w.mu.Unlock()
 	e.loop.give()
 	if err != nil || back == nil {
 		return err
@@ -107,6 +124,7 @@ func (p *process) setState(x *Exchange, _ string) (Answer, error) {
 	wanted, _ := body.field("new_state")
 	to := blueapi.WorkerState(wanted.text)
 	deferred, _ := body.field("defer")
+	reason, _ := body.field("reason")
 	var a Answer
 	err := p.inLoop(func() error {
 		from, err := p.workerState()
@@ -128,7 +146,7 @@ func (p *process) setState(x *Exchange, _ string) (Answer, error) {
 			case blueapi.StateRunning:
 				return w.resume()
 			default:
-				return w.cancel(to)
+				return w.cancel(to, reason.text)
 			}
 		})
 		if e, ok := errors.AsType[*errTransition](err); ok {

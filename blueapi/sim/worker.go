@@ -39,6 +39,14 @@ type worker struct {
 	state    blueapi.WorkerState
 	engine   *engine                 // of the current task, or nil
 	begins   map[chan struct{}]*task // who waits for an event of which task
+	pipes    map[*pipe]bool          // WebSockets that want its events
+	errors   []string                // that no event has told yet
+	scans    int                     // how many runs were opened
+	stage    struct{ x, y motor }
+
+	publisher *publisher
+	born      time.Time
+	own       string // its trace, when it is nobody else's
 }
 
 type task struct {
@@ -50,6 +58,7 @@ type task struct {
 	pending  bool
 	errors   []string
 	outcome  any // nil, *success or *failure
+	trace    string
 }
 
 // A record is a task on the wire.
@@ -109,7 +118,13 @@ func (p *process) newWorker(ctx context.Context) *worker {
 		stopped: make(chan struct{}),
 		state:   blueapi.StateIdle,
 		begins:  make(map[chan struct{}]*task),
+		pipes:   make(map[*pipe]bool),
+		born:    time.Now(),
+		own:     randomHex(16),
 	}
+	w.stage.x = motor{name: "stage-x", at: w.born}
+	w.stage.y = motor{name: "stage-y", at: w.born}
+	w.publisher = newPublisher(ctx, p.server)
 	p.server.wait.Go(w.run)
 	return w
 }
@@ -137,25 +152,36 @@ func (w *worker) cycle(t *task) {
 	w.mu.Unlock()
 
 	outcome := w.execute(t)
-
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.ctx.Err() != nil {
 		return
 	}
+
+	w.mu.Lock()
 	t.outcome = outcome
 	if f, ok := outcome.(*failure); ok {
-		t.errors = append(t.errors, f.Message)
+		w.report(f.Message)
 	}
 	t.complete = true
 	if w.pending.take(t.id) == nil {
 		// It was deleted meanwhile, or ran twice: a KeyError, in Python's words,
 		// and no event says that it has ended.
-		t.errors = append(t.errors, "'"+t.id+"'")
+		w.report("'" + t.id + "'")
+		w.mu.Unlock()
 		return
 	}
 	w.complete.put(t)
-	w.publish()
+	e := w.status(w.own)
+	w.mu.Unlock()
+
+	err := w.publish(e)
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.report(err.Error())
+		return // and the next events tell the errors
+	}
+	w.errors = nil
 }
 
 // execute makes the plan, which may take long, and then has the run engine run it,
@@ -176,29 +202,10 @@ func (w *worker) execute(t *task) any {
 	<-e.back
 	_ = sleep(w.ctx, closeTime)
 	result, err := e.outcome()
-	switch {
-	case w.p.server.NoBroker:
-		return unpublished(t)
-	case err != nil:
+	if err != nil {
 		return failed(err)
 	}
 	return succeeded(result)
-}
-
-// setState is called with the worker locked.
-func (w *worker) setState(s blueapi.WorkerState) {
-	w.state = s
-	w.publish()
-}
-
-// publish tells of the current task, which is how begin learns of its start.
-func (w *worker) publish() {
-	for ch, t := range w.begins {
-		if w.current != nil && t.id == w.current.id {
-			close(ch)
-			delete(w.begins, ch)
-		}
-	}
 }
 
 // begin triggers a pending task and waits until something is heard of it.
@@ -328,6 +335,14 @@ func (w *worker) list(status blueapi.TaskStatus) []record {
 	return found
 }
 
+// trace is that of the request that began the current task, with the worker locked.
+func (w *worker) trace() string {
+	if w.current != nil && w.current.trace != "" {
+		return w.current.trace
+	}
+	return w.p.trace
+}
+
 func (w *worker) workerState() blueapi.WorkerState {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -338,14 +353,6 @@ func (t *task) record() record {
 	return record{Outcome: t.outcome, Task: blueapi.Task{
 		ID: t.id, Request: t.request, IsComplete: t.complete, IsPending: t.pending, Errors: append([]string{}, t.errors...),
 	}}
-}
-
-// unpublished is the outcome of every plan on a server without its broker: the
-// end of the text is that of the first plan, those of later ones are longer.
-func unpublished(t *task) *failure {
-	return &failure{"error", "ExceptionGroup", "Error(s) publishing event: state=<WorkerState.IDLE: 'IDLE'> " +
-		"task_status=TaskStatus(task_id='" + t.id + "', result=None, task_complete=False, task_failed=False) " +
-		"errors=[] warnings=[] (2 sub-exceptions)"}
 }
 
 func succeeded(result any) *success {
