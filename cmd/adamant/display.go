@@ -1,10 +1,14 @@
 package main
 
-import "github.com/adamant-go/adamant/blueapi"
+import (
+	"time"
+
+	"github.com/adamant-go/adamant/blueapi"
+)
 
 // display shows what a plan does. Its zero value shows nothing.
 type display struct {
-	table  interface{ document(blueapi.DataEvent) error }
+	table  *table
 	screen interface {
 		event(blueapi.Event)
 		hush()
@@ -15,7 +19,13 @@ type display struct {
 
 // display returns what shows a run: the table of its documents on stdout, unless that
 // is for JSON, and bars on a terminal.
-func (a *app) display(string, format) display { return display{} }
+func (a *app) display(_ string, f format) display {
+	var d display
+	if f != jsonText {
+		d.table = newTable(a.ui.out, time.Local)
+	}
+	return d
+}
 
 // event shows an event.
 func (d display) event(e blueapi.Event) {
