@@ -11,6 +11,7 @@ import (
 
 	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/internal/config"
+	"github.com/adamant-go/adamant/retry"
 )
 
 // app is what the commands share: where they talk to, and the options given
@@ -25,6 +26,7 @@ type app struct {
 	version bool
 
 	telemetry *telemetry
+	calls     callLog
 }
 
 // level is how much is said on stderr.
@@ -45,6 +47,7 @@ func run(ctx context.Context, argv []string, u *ui) status {
 	root.SetErr(u.err)
 	cmd, err := root.ExecuteContextC(ctx)
 	s := a.end(cmd, argv[1:], err)
+	a.recordCalls()
 	a.telemetry.end(s)
 	return s
 }
@@ -99,7 +102,10 @@ func (a *app) client() (*blueapi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &blueapi.Client{URL: serverURL(c.URL), Wait: a.wait, Trace: a.ui.observer(a.level).calls()}
+	client := &blueapi.Client{
+		URL: serverURL(c.URL), Wait: a.wait,
+		Trace: retry.JoinTraces(a.ui.observer(a.level).calls(), a.calls.trace()),
+	}
 	a.observe(client)
 	return client, nil
 }

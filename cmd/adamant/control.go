@@ -62,9 +62,13 @@ func (a *app) controlCommand(verb blueapi.Verb, v voice) *cobra.Command {
 	cmd.Long = cmd.Short + `.
 
 It is sent only while the worker was seen to have the task within the last
-second. If another plan may have been reached instead, that is said.`
+second. If another plan may have been reached instead, that is said.
+
+Without --task it is meant for the run that you began from this machine and that
+has no end, if the worker has it or may yet start it; otherwise for the one that
+runs, and then it is said whose that is.`
 	cmd.Example = statusTable
-	flags.StringVar(&o.command.TaskID, "task", "", "the `ID` of the task that it is meant for (the one that runs)")
+	flags.StringVar(&o.command.TaskID, "task", "", "the `ID` of the task that it is meant for (yours, or else the one that runs)")
 	timeout := "give up after that (1m, and what --wait allows)"
 	if verb == blueapi.Resume {
 		cmd.Long = cmd.Short + ", and wait for its end.\n\n" + aboutResume + "\nAt a terminal you are asked whether to go on."
@@ -92,17 +96,36 @@ func (a *app) control(ctx context.Context, o controlOptions, f format) error {
 	}
 	limited, cancel := withTimeout(ctx, o.timeout, c.Wait)
 	defer cancel()
-	stop := func() {}
-	if o.command.Verb == blueapi.Resume {
-		stop = a.ui.progress("the resumed plan to end")
-	}
-	result, err := c.Control(limited, o.command)
-	stop()
+	result, err := a.command(limited, c, o.command)
 	e := endOfControl(a.ui.voice, f, o.command, result, err, ctx.Err() != nil)
 	if refusal(err) != nil {
 		e.msg += a.whyBroken(ctx, c, err)
 	}
 	return e
+}
+
+// command sends a control command. One of adamant's own that names no task is for the
+// user's run.
+func (a *app) command(ctx context.Context, c *blueapi.Client, command blueapi.Command) (blueapi.ControlResult, error) {
+	var own *runJournal
+	if a.ui.voice == asAdamant {
+		own = a.ownRuns(ctx, c)
+		defer own.close()
+	}
+	if command.TaskID == "" && a.ui.voice == asAdamant {
+		var err error
+		if command.TaskID, err = a.ownTask(ctx, c, own); err != nil {
+			return blueapi.ControlResult{}, unasked(ctx, command.Verb, err)
+		}
+	}
+	if command.Verb == blueapi.Resume {
+		defer a.ui.progress("the resumed plan to end")()
+	}
+	result, err := c.Control(ctx, command)
+	if result.Effect == blueapi.TaskWithdrawn && result.Checked {
+		own.noteWithdrawn(ctx, result.TaskID)
+	}
+	return result, err
 }
 
 // aboutResume is what must be known before a plan is resumed (measured on 1.21.1).

@@ -52,7 +52,10 @@ environment too: BLUEAPI_HOST, BLUEAPI_CONTROLLER_OUTPUT and so on.`,
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Running plans:", []*cobra.Command{a.runCommand(), a.taskCommand(), a.tasksCommand()}},
+		{"Running plans:", []*cobra.Command{
+			a.runCommand(), a.attachCommand(), a.watchCommand(), a.waitCommand(), a.resultCommand(), a.lastCommand(), a.historyCommand(),
+			a.taskCommand(), a.tasksCommand(), a.clearCommand(),
+		}},
 		{"The plan that runs:", []*cobra.Command{
 			a.stateCommand(), a.controlCommand(blueapi.Pause, asAdamant), a.controlCommand(blueapi.Resume, asAdamant),
 			a.controlCommand(blueapi.Abort, asAdamant), a.controlCommand(blueapi.Stop, asAdamant),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,8 @@ import (
 func (a *app) tasksCommand() *cobra.Command {
 	f := compact
 	var status taskStatus
+	var plan string
+	var mine bool
 	cmd := &cobra.Command{
 		Use:   "tasks [OPTIONS]",
 		Short: "List the tasks that the server knows",
@@ -34,6 +37,14 @@ are over. It forgets them all at a restart or reload.`,
 			if err != nil {
 				return a.failed(ctx, c, "", err)
 			}
+			if plan != "" {
+				tasks = slices.DeleteFunc(tasks, func(t blueapi.Task) bool { return t.Request.Name != plan })
+			}
+			if mine {
+				if tasks, err = a.ownTasks(ctx, c, tasks); err != nil {
+					return err
+				}
+			}
 			text, err := f.tasks(tasks)
 			if err != nil {
 				return err
@@ -43,8 +54,24 @@ are over. It forgets them all at a restart or reload.`,
 	}
 	flags := cmd.Flags()
 	flags.Var(&status, "status", "only these; a paused or failed task counts as complete on the server")
+	flags.StringVar(&plan, "plan", "", "only those of this `PLAN`")
+	flags.BoolVar(&mine, "mine", false, "only those that you started from this machine")
 	a.addOwn(flags, &f)
 	return cmd
+}
+
+// ownTasks returns those of tasks that the journal knows.
+func (a *app) ownTasks(ctx context.Context, c *blueapi.Client, tasks []blueapi.Task) ([]blueapi.Task, error) {
+	j, err := a.knownRuns(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer j.close()
+	own, err := j.tasks(ctx)
+	if err != nil {
+		return nil, a.endOfJournal(ctx, err)
+	}
+	return slices.DeleteFunc(tasks, func(t blueapi.Task) bool { return !own[t.ID] }), nil
 }
 
 // taskStatus is a status of tasks as a user gives it, or "" for all.

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/internal/journal"
+	"github.com/adamant-go/adamant/retry"
+)
+
+// journalLimit is how long a control command waits for the journal. It is urgent, and
+// a journal on a file system that is away would hold it up for ever.
+const journalLimit = 250 * time.Millisecond
+
+// ownRuns is the journal for a control command; nil if there is none, or it cannot be
+// had in time.
+func (a *app) ownRuns(ctx context.Context, c *blueapi.Client) *runJournal {
+	server, err := journal.ServerName(c.URL)
+	if err != nil {
+		return nil // no call can be made either, and the first one will say why
+	}
+	ctx, cancel := context.WithTimeout(ctx, journalLimit)
+	defer cancel()
+	opened := make(chan *journal.Journal, 1)
+	failed := make(chan error, 1)
+	go func() {
+		j, err := a.readJournal(ctx)
+		if err != nil {
+			failed <- err
+			return
+		}
+		opened <- j
+	}()
+	err = errSlowJournal
+	select {
+	case j := <-opened:
+		if j == nil {
+			return nil
+		}
+		return a.keepRuns(c, j, server, "")
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	a.ui.note("which plans were started from here cannot be told (%v)", err)
+	return nil
+}
+
+var errSlowJournal = errors.New("the journal is not to be had in time")
+
+// ownTask finds the task that a control command is meant for whose user names none:
+// that of a run of his that has no end, if the worker has it, or if it is still pending.
+// Otherwise it is the worker's, and it is said whose that is. "" if the worker has none.
+func (a *app) ownTask(ctx context.Context, c *blueapi.Client, j *runJournal) (string, error) {
+	active, err := c.WorkerTask(ctx)
+	if err != nil {
+		return "", err
+	}
+	var open []journal.Run
+	if j != nil {
+		own, err := j.runs(ctx, journal.Query{Task: active, Limit: 1})
+		if err == nil && active != "" && len(own) > 0 {
+			return active, nil
+		}
+		if err == nil {
+			open, err = j.allUnsettled(ctx)
+		}
+		if err != nil {
+			a.ui.note("whose plan it is cannot be told: %s", journalTrouble(err))
+		}
+	}
+	for _, r := range open {
+		task, pending, err := j.awaitsStart(ctx, c, r)
+		if pending || err != nil {
+			return task, err
+		}
+	}
+	return active, a.sayWhose(ctx, c, active)
+}
+
+// awaitsStart reports whether the task of a run may yet be started, and is pending.
+func (j *runJournal) awaitsStart(ctx context.Context, c *blueapi.Client, r journal.Run) (task string, pending bool, err error) {
+	task, _ = r.Task()
+	switch beforeEnd(r).Step {
+	case journal.Starting:
+	case journal.NotSent:
+		if lives, err := j.journal.Owned(r.ID); err != nil || !lives {
+			return "", false, nil //nolint:nilerr // then nobody starts it
+		}
+	default:
+		return "", false, nil
+	}
+	t, err := c.Task(ctx, task)
+	if refusal(err) != nil {
+		return "", false, nil // the server does not have it
+	}
+	return task, err == nil && t.IsPending, err
+}
+
+// sayWhose says that the worker's task was not started from here, if its plan goes on.
+func (a *app) sayWhose(ctx context.Context, c *blueapi.Client, task string) error {
+	if task == "" {
+		return nil
+	}
+	t, err := c.Task(ctx, task)
+	if err != nil && refusal(err) == nil {
+		return err
+	}
+	if err != nil || t.IsComplete { // a paused one too
+		state, failed := c.WorkerState(ctx)
+		if failed != nil {
+			return failed
+		}
+		if state == blueapi.StateIdle || state == blueapi.StatePanicked {
+			return nil
+		}
+	}
+	if err != nil {
+		a.ui.note("task %s, which the server does not show you, was not started from here", task)
+		return nil
+	}
+	a.ui.note("task %s of plan %s was not started from here", task, t.Request.Name)
+	return nil
+}
+
+// unasked is a control command that failed before it was known which task it is for.
+func unasked(ctx context.Context, verb blueapi.Verb, err error) error {
+	failed := &blueapi.ControlError{Verb: verb, Reason: blueapi.ControlUnreachable, Err: err}
+	tries, ok := errors.AsType[*retry.Error](err)
+	switch {
+	case ctx.Err() != nil || ok && tries.Reason == retry.Deadline:
+		failed.Reason = blueapi.ControlInterrupted
+	case denied(refusal(err)):
+		failed.Reason = blueapi.Denied
+	}
+	return failed
+}
+
+// noteWithdrawn records that the task of a run whose owner has died was withdrawn by
+// hand. A failure is nothing to tell the user: the server is asked again by whoever
+// comes back to the run.
+func (j *runJournal) noteWithdrawn(ctx context.Context, task string) {
+	if j == nil {
+		return
+	}
+	runs, err := j.runs(ctx, journal.Query{Task: task, Limit: 1})
+	if err != nil || len(runs) == 0 {
+		return
+	}
+	if last, _ := runs[0].Task(); last != task {
+		return
+	}
+	owned, err := j.take(ctx, runs[0].ID)
+	if err != nil || !owned {
+		return
+	}
+	_, env := runs[0].Task()
+	_ = j.owner(runs[0].ID).Record(ctx, journal.Entry{Step: journal.Withdrawn, At: time.Now(), Task: task, Environment: env})
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) waitCommand() *cobra.Command {
+	var timeout time.Duration
+	f := compact
+	cmd := &cobra.Command{
+		Use:   "wait [OPTIONS] [TASK]",
+		Short: "Wait quietly for the end of a run",
+		Long: `Wait quietly for the end of a run, show how the plan ended, and exit as run does.
+
+It is 'adamant attach' for scripts: nothing is shown meanwhile and nothing asked,
+and an interrupt ends the waiting, not the plan.`,
+		Example: statusTable,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := atMost(cmd, args, 1); err != nil {
+				return err
+			}
+			a.ui.quiet = true
+			return a.waitFor(cmd.Context(), firstOf(args), timeout, f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.Var((*duration)(&timeout), "timeout", "wait no longer than that: the plan goes on (for ever)")
+	a.addOwn(flags, &f)
+	return cmd
+}
+
+// waitFor waits for the end of a run.
+func (a *app) waitFor(ctx context.Context, task string, timeout time.Duration, f format) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	limited, cancel := withTimeout(ctx, timeout, 0)
+	defer cancel()
+	t, err := a.findTarget(limited, c, task)
+	if err != nil {
+		return err
+	}
+	defer t.journal.close()
+	r, result, err := a.takeUp(limited, c, &t, true)
+	if r != nil {
+		defer r.Close()
+		result, err = r.Wait(limited)
+	}
+	return a.endOfPast(ctx, c, t.run, f, timeout, result, err)
+}
