@@ -48,7 +48,8 @@ const (
 	NotRecorded
 	// Unpublished: the plan has ended, and its record says failed because the server's
 	// message broker was away. That breaks a plan off at the next document or change of
-	// state that it publishes, and hides how one ended that was at its end (1.21).
+	// state that it publishes, its very beginning included, and hides how one ended that
+	// was at its end (1.21).
 	Unpublished
 )
 

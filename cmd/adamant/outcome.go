@@ -35,7 +35,7 @@ func endOfRun(v voice, f format, plan string, r blueapi.Result, err error) endin
 		e.msg = v.errorf("plan %s was paused, aborted or stopped; how it ended is not recorded (task %s)", plan, r.TaskID)
 	case blueapi.Unpublished:
 		e.msg = v.errorf("plan %s has ended, and its record says failed because the server could not reach its message broker: "+
-			"the plan was broken off at the next thing that it published, or it ended and how is not recorded; check its data (task %s)", plan, r.TaskID)
+			"it may not have begun, been broken off in the middle, or run to its end, which is not recorded; check its data (task %s)", plan, r.TaskID)
 	case blueapi.Refused:
 		if refused == nil { // by something else than blueapi
 			return ending{msg: v.errorf("%v", err), status: statusError}

@@ -22,6 +22,7 @@ type runOptions struct {
 	// atTimeout is what becomes of the plan then.
 	atTimeout atTimeout
 	waitIdle  bool // wait until no other plan runs
+	journal   journalOptions
 
 	given   *params // to be made out with the plan's schema; nil if the request has them
 	noCheck bool
@@ -75,6 +76,7 @@ busy or is lost on the way, the exit status says what became of the run.
 	flags.Var((*duration)(&o.timeout), "timeout", "wait no longer than that for the plan's end (for ever)")
 	flags.Var(&o.atTimeout, "at-timeout", "what becomes of a plan that takes longer (leave: it goes on)")
 	flags.BoolVar(&o.waitIdle, "wait-idle", false, "if another plan runs, wait until it has ended")
+	o.journal.add(flags)
 	a.addOwn(flags, &f)
 	return cmd
 }
@@ -172,10 +174,17 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 		}
 		return err
 	}
-	r, err := w.start(limited, request)
+	j, err := a.openJournal(limited, c, o.journal)
 	if err != nil {
-		failed, _ := errors.AsType[*blueapi.RunError](err)
+		return err
+	}
+	defer j.close()
+	r, err := w.startOnce(limited, j, request)
+	if failed, ok := errors.AsType[*blueapi.RunError](err); ok {
 		return w.end(ctx, nil, failed.Result, err)
+	}
+	if err != nil {
+		return err
 	}
 	defer r.Close()
 	if o.ground == background {
