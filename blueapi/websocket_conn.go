@@ -261,6 +261,8 @@ func refusalOfCode(code websocket.StatusCode) *Error {
 		return (&socketMessage{Kind: "unauthorized"}).refusal()
 	case websocket.StatusInvalidFramePayloadData:
 		return &Error{Op: opSubmit, Status: http.StatusUnprocessableEntity, Detail: "Invalid Request"}
+	case websocket.StatusMessageTooBig: // uvicorn takes 16 MiB
+		return &Error{Op: opSubmit, Status: http.StatusRequestEntityTooLarge, Detail: "Message too big"}
 	}
 	return nil
 }

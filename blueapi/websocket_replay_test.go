@@ -10,10 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +19,6 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/adamant-go/adamant/blueapi"
-	"github.com/adamant-go/adamant/internal/memnet"
 )
 
 // recording is a session of run_plan, recorded from a real server (1.21.1).
@@ -92,227 +89,6 @@ func (rec *recording) events(t *testing.T) []string {
 		}
 	}
 	return raw
-}
-
-// replayer is a server that replays a recording, as far as a run needs a server.
-type replayer struct {
-	t    *testing.T
-	rec  *recording
-	net  memnet.Network
-	http http.Server
-
-	// answer, if set, deals with the upgrade in the server's place.
-	answer func(w http.ResponseWriter, r *http.Request) (done bool)
-
-	mu       sync.Mutex
-	env      string
-	task     map[string]any // the only one; nil if there is none
-	state    string
-	upgrades []*http.Request
-	submits  int
-	over     chan struct{} // closed when the server has replayed all
-}
-
-const replayAddr = "replay.test:8000"
-
-func newReplayer(t *testing.T, rec *recording) (*replayer, *blueapi.Client) {
-	t.Helper()
-	s := &replayer{t: t, rec: rec, env: "e1", state: "IDLE", over: make(chan struct{})}
-	l, err := s.net.Listen(replayAddr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.http.Handler = s
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.http.Serve(l)
-	}()
-	c := &blueapi.Client{URL: "http://" + replayAddr, Transport: &http.Transport{DialContext: s.net.DialContext}}
-	t.Cleanup(func() {
-		c.Close()
-		_ = s.http.Close()
-		<-done
-	})
-	return s, c
-}
-
-func (s *replayer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Blueapi-Version", "1.21.1")
-	path, versioned := strings.CutPrefix(r.URL.Path, "/api/v1")
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch id := strings.TrimPrefix(path, "/tasks/"); {
-	case strings.HasSuffix(r.URL.Path, "/api/v2/run_plan"):
-		s.upgrades = append(s.upgrades, r)
-		s.mu.Unlock()
-		s.runPlan(w, r)
-		s.mu.Lock()
-	case !versioned:
-		s.say(w, http.StatusNotFound, map[string]any{"detail": "Not Found"})
-	case path == "/environment":
-		s.say(w, http.StatusOK, map[string]any{"environment_id": s.env, "initialized": true, "error_message": nil})
-	case path == "/tasks":
-		tasks := []any{}
-		if s.task != nil && (r.URL.RawQuery == "" || s.task["is_pending"] == true) {
-			tasks = append(tasks, s.task)
-		}
-		s.say(w, http.StatusOK, map[string]any{"tasks": tasks})
-	case path == "/worker/state":
-		s.say(w, http.StatusOK, s.state)
-	case s.task == nil && path == "/worker/task":
-		s.say(w, http.StatusOK, map[string]any{"task_id": nil})
-	case path == "/worker/task":
-		s.say(w, http.StatusOK, map[string]any{"task_id": s.task["task_id"]})
-	case s.task == nil || s.task["task_id"] != id:
-		s.say(w, http.StatusNotFound, map[string]any{"detail": "Item not found"})
-	case r.Method == http.MethodDelete:
-		s.task = nil
-		s.say(w, http.StatusOK, map[string]any{"task_id": id})
-	default:
-		s.say(w, http.StatusOK, s.task)
-	}
-}
-
-func (s *replayer) say(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body)
-}
-
-func (s *replayer) runPlan(w http.ResponseWriter, r *http.Request) {
-	if s.answer != nil && s.answer(w, r) {
-		return
-	}
-	conn, err := websocket.Accept(w, r, nil)
-	if err != nil {
-		s.t.Error(err)
-		return
-	}
-	defer conn.CloseNow()
-	_, submitted, err := conn.Read(context.Background())
-	if err != nil {
-		return // the client has left
-	}
-	s.mu.Lock()
-	s.submits++
-	s.mu.Unlock()
-	if s.rec.closed != websocket.StatusInvalidFramePayloadData && !sameJSON(submitted, s.rec.submitted) {
-		s.t.Errorf("submitted %s, recorded is %s", submitted, s.rec.submitted)
-	}
-	var elapsed time.Duration
-	for _, line := range s.rec.said {
-		time.Sleep(max(0, line.at-elapsed))
-		elapsed = max(line.at, elapsed)
-		s.note(line.frame)
-		if conn.Write(context.Background(), websocket.MessageText, []byte(line.frame)) != nil {
-			return
-		}
-	}
-	if s.rec.closed != 0 {
-		_ = conn.Close(s.rec.closed, s.rec.reason)
-	}
-	close(s.over)
-}
-
-// note keeps the record that the server would.
-func (s *replayer) note(frame string) {
-	var m struct {
-		Kind string
-		Data struct {
-			State  string
-			TaskID string `json:"task_id"`
-			Task   *struct {
-				ID       string `json:"task_id"`
-				Result   any
-				Complete bool `json:"task_complete"`
-			} `json:"task_status"`
-		}
-	}
-	if err := json.Unmarshal([]byte(frame), &m); err != nil {
-		s.t.Error(err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case m.Kind == "busy": // it leaves a task behind
-		s.newTask("orphan")
-	case m.Data.Task != nil:
-		if s.task == nil {
-			s.newTask(m.Data.Task.ID)
-		}
-		s.state = m.Data.State
-		s.task["is_pending"], s.task["is_complete"], s.task["outcome"] = false, m.Data.Task.Complete, m.Data.Task.Result
-	}
-}
-
-func (s *replayer) newTask(id string) {
-	s.task = map[string]any{
-		"task_id": id, "request_id": nil, "is_pending": true, "is_complete": false, "errors": []string{}, "outcome": nil,
-		"task": map[string]any{
-			"name": s.rec.request.Name, "params": s.rec.request.Params,
-			"metadata": map[string]any{"user": nil, "instrument_session": s.rec.request.InstrumentSession, "blueapi_task_id": id},
-		},
-	}
-}
-
-// restart is what becomes of a server that was killed.
-func (s *replayer) restart() {
-	s.net.SetAt(replayAddr, memnet.Kill)
-	time.Sleep(10 * time.Second)
-	s.mu.Lock()
-	s.env, s.task, s.state = "e2", nil, "IDLE"
-	s.mu.Unlock()
-	s.net.SetAt(replayAddr, memnet.Healthy)
-}
-
-func sameJSON(a, b []byte) bool {
-	var x, y any
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
-}
-
-// socketNotes are what a run over a WebSocket tells.
-type socketNotes struct {
-	events []blueapi.Event
-	notes  []string // of the trace and the journal
-}
-
-func (n *socketNotes) attach(c *blueapi.Client) {
-	note := func(format string, a ...any) { n.notes = append(n.notes, strings.TrimSpace(fmt.Sprintf(format, a...))) }
-	c.Journal = recorder(func(e blueapi.Entry) { note("%s %s", stepNames[e.Step], e.TaskID) })
-	c.RunTrace = &blueapi.RunTrace{
-		Event:       func(e blueapi.Event) { n.events = append(n.events, e) },
-		Looking:     func(string, error) { note("looking") },
-		Withdrawing: func(string, error) { note("withdrawing") },
-		Paused:      func(string) { note("paused") },
-		Resumed:     func(string) { note("resumed") },
-	}
-}
-
-// raw are the events as they came; a gap is "gap".
-func (n *socketNotes) raw() []string {
-	var raw []string
-	for _, e := range n.events {
-		if e.Gap != nil {
-			raw = append(raw, "gap")
-			continue
-		}
-		raw = append(raw, string(e.Raw))
-	}
-	return raw
-}
-
-var stepNames = map[blueapi.Step]string{
-	blueapi.StepIntent: "intent", blueapi.StepStarting: "starting", blueapi.StepNotSent: "not sent",
-	blueapi.StepStarted: "started", blueapi.StepWithdrawn: "withdrawn", blueapi.StepEnded: "ended",
-}
-
-// recorder is a journal.
-type recorder func(blueapi.Entry)
-
-func (f recorder) Record(_ context.Context, e blueapi.Entry) error {
-	f(e)
-	return nil
 }
 
 // TestWebSocketReplay has a real server's words for each way in which a session ends.
@@ -401,8 +177,8 @@ func TestWebSocketReplay(t *testing.T) {
 				if s.submits != 1 {
 					t.Errorf("submitted %d times", s.submits)
 				}
-				if left := s.task; want.reason == blueapi.Busy && left != nil {
-					t.Errorf("left behind: %v", left)
+				if want.reason == blueapi.Busy && len(s.tasks) != 0 {
+					t.Errorf("left behind: %v", s.tasks)
 				}
 			})
 		})
