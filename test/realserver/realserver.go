@@ -141,8 +141,19 @@ func (s *Server) Stop() error { return s.ctl("stop") }
 // environment, and returns when that is initialised.
 func (s *Server) Again() error { return s.ctl("start") }
 
+// AgainAny is Again, but is content with an environment that does not load, as when
+// the broker is away.
+func (s *Server) AgainAny() error { return s.ctl("start-any") }
+
 // Restart is Stop and Again.
 func (s *Server) Restart() error { return s.ctl("restart") }
+
+// BrokerStop ends the broker in good order. The server stays.
+func (s *Server) BrokerStop() error { return s.ctl("broker-stop") }
+
+// BrokerStart starts the broker after BrokerStop, on the same port, and returns when
+// that is open; the server finds it within 10 s (1.21.1).
+func (s *Server) BrokerStart() error { return s.ctl("broker-start") }
 
 func (s *Server) ctl(verb string) error {
 	_, err := script("ctl.sh", s.Dir, verb)
