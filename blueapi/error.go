@@ -24,6 +24,9 @@ type Error struct {
 	// Foreign tells that the answer did not come from a blueapi server: a
 	// login page or a proxy's, for instance.
 	Foreign bool
+	// NoWebSocket tells that the server, or a proxy on the way, has no WebSocket for
+	// runs: nothing was asked of it.
+	NoWebSocket bool
 
 	hasDetail bool // the body had the form of blueapi's refusals
 }

@@ -144,6 +144,7 @@ func (c *Client) upgrade(ctx context.Context, op *operation, a retry.Attempt) (*
 // explained says what a 404 to an upgrade means: it is not about the plan.
 func explained(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound && !e.Foreign {
+		e.NoWebSocket = true
 		e.Detail = "the server has no WebSocket for runs, or a proxy does not pass it on"
 	}
 	return err

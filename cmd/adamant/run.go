@@ -71,6 +71,8 @@ busy or is lost on the way, the exit status says what became of the run.
 	rename(flags, "instrument-session", "INSTRUMENT_SESSION", "BLUEAPI_CONTROLLER_RUN_INSTRUMENT_SESSION")
 	addToggle(flags, &toggle[ground]{target: &o.ground, on: background}, "bg", "",
 		"print the task's id when the plan has started, and do not wait")
+	addToggle(flags, &toggle[follow]{target: &o.follow, on: byWebSocket}, "ws", "",
+		"run over a web socket: the server aborts the plan if that is lost")
 	flags.BoolVar(&o.noCheck, "no-check", false, "leave it to the server to check the parameters")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "check the parameters and print what would be submitted, in JSON; submit nothing")
 	flags.Var((*duration)(&o.timeout), "timeout", "wait no longer than that for the plan's end (for ever)")
@@ -91,9 +93,9 @@ func (a *app) controllerRun() *cobra.Command {
 	addToggle(flags, &toggle[ground]{target: &o.ground, on: background}, "background", "",
 		"print the task's id when the plan has started, and do not wait", "bg")
 	addToggle(flags, &toggle[follow]{target: &o.follow, on: byWebSocket, parse: either(byWebSocket, byStomp)},
-		"ws", "", "accepted; the run is followed by asking for its state")
+		"ws", "", "run over a web socket: the server aborts the plan if that is lost")
 	addToggle(flags, &toggle[follow]{target: &o.follow, on: byStomp}, "stomp", "",
-		"accepted if a broker is configured; the run is followed by asking for its state")
+		"follow by the broker's events, which are used anyway if a broker is configured")
 	flags.VarP(&o.unused, "timeout", "t", "accepted, and not used: blueapi does not use it either")
 	return cmd
 }
@@ -179,6 +181,11 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 		return err
 	}
 	defer j.close()
+	if o.follow == byWebSocket && o.ground != background {
+		if done, err := w.overWebSocket(ctx, limited, j, request); done {
+			return err
+		}
+	}
 	r, err := w.startOnce(limited, j, request)
 	if failed, ok := errors.AsType[*blueapi.RunError](err); ok {
 		return w.end(ctx, nil, failed.Result, err)
@@ -247,8 +254,7 @@ func (a *app) checkFollow(o runOptions) error {
 		return nil
 	}
 	if o.follow == byWebSocket {
-		a.ui.note("--ws: following by asking for the plan's state; " +
-			"the server aborts a plan whose web socket is lost")
+		a.ui.note("--ws: the server aborts the plan if its connection is lost, as in a short outage; without --ws it does not")
 		return nil
 	}
 	c, err := a.config()
