@@ -1,0 +1,292 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/adamant-go/adamant/blueapi"
+)
+
+// planProgress is what is known of a plan that is followed: how far it is, and what
+// moves.
+type planProgress struct {
+	name  string
+	began time.Time
+
+	points   int    // events of the primary stream of the run of the moment
+	expected int    // as its start document says; 0 if it does not
+	primary  string // the descriptor of that stream
+	moves    []*moveBar
+
+	waits  cause // what the program says
+	paused cause
+	broker cause // that the broker is away
+}
+
+// cause is why nothing may be seen to happen. Its zero value is none.
+type cause struct {
+	why   string
+	since time.Time
+}
+
+// moveBar is a move that is under way.
+type moveBar struct {
+	blueapi.Move
+	seen time.Time
+}
+
+func (p *planProgress) event(e blueapi.Event, now time.Time) {
+	switch {
+	case e.Gap != nil:
+		p.broker = cause{}
+		if e.Gap.Until.IsZero() {
+			p.broker = cause{"the broker is away", now}
+		}
+	case e.Worker != nil:
+		switch paused := e.Worker.State == blueapi.StatePaused; {
+		case !paused:
+			p.paused = cause{}
+		case p.paused.why == "":
+			p.paused = cause{"paused", now}
+		}
+		if e.Worker.State == blueapi.StateIdle {
+			p.moves = nil // some are not said to be done
+		}
+	case e.Progress != nil:
+		for _, m := range e.Progress.Moves {
+			p.move(m, now)
+		}
+	case e.Data != nil:
+		p.document(*e.Data)
+	}
+}
+
+func (p *planProgress) move(m blueapi.Move, now time.Time) {
+	i := slices.IndexFunc(p.moves, func(old *moveBar) bool { return old.ID == m.ID })
+	switch {
+	case m.Done && i >= 0:
+		p.moves = slices.Delete(p.moves, i, i+1)
+	case m.Done:
+	case i >= 0:
+		p.moves[i].Move = m
+	default:
+		p.moves = append(p.moves, &moveBar{m, now})
+	}
+}
+
+// document counts points. What cannot be read is not counted.
+func (p *planProgress) document(d blueapi.DataEvent) {
+	switch d.Name {
+	case "start":
+		var doc struct {
+			Points json.RawMessage `json:"num_points"`
+		}
+		p.points, p.expected, p.primary = 0, 0, ""
+		if json.Unmarshal(d.Doc, &doc) == nil {
+			if n, err := strconv.Atoi(string(doc.Points)); err == nil {
+				p.expected = max(n, 0)
+			}
+		}
+	case "descriptor":
+		var doc struct{ UID, Name string }
+		if json.Unmarshal(d.Doc, &doc) == nil && doc.Name == "primary" {
+			p.primary = doc.UID
+		}
+	case "event", "event_page":
+		var doc struct {
+			Descriptor string
+			SeqNum     json.RawMessage `json:"seq_num"`
+		}
+		if json.Unmarshal(d.Doc, &doc) != nil || doc.Descriptor != p.primary || p.primary == "" {
+			return
+		}
+		var page []json.RawMessage
+		if json.Unmarshal(doc.SeqNum, &page) == nil {
+			p.points += len(page)
+		} else {
+			p.points++
+		}
+	}
+}
+
+// rows are the moves and the plan's own line, no wider and no more than there is room
+// for.
+func (p *planProgress) rows(width, height int, now time.Time) []string {
+	shown := p.moves
+	room := max(min(height/2, 12), 1) - 1
+	if len(shown) > room {
+		shown = shown[:room]
+	}
+	names := 0
+	for _, m := range shown {
+		names = max(names, displayWidth(m.label()))
+	}
+	rows := make([]string, 0, len(shown)+1)
+	for _, m := range shown {
+		rows = append(rows, m.row(min(names, maxName), width, now))
+	}
+	return append(rows, fit(p.line(now), width))
+}
+
+// line tells how far the plan is, since when it runs, and what it waits for.
+func (p *planProgress) line(now time.Time) string {
+	line := asRow(p.name) + ": "
+	switch {
+	case p.expected > 0:
+		line += fmt.Sprintf("%d of %d points, ", p.points, p.expected)
+	case p.points > 0:
+		line += fmt.Sprintf("%d points, ", p.points)
+	}
+	line += stopwatch(now.Sub(p.began))
+	for _, c := range []cause{p.waits, p.paused, p.broker} {
+		if c.why != "" {
+			line += ", " + asRow(c.why)
+			if d := now.Sub(c.since); d >= 2*time.Second {
+				line += " (" + stopwatch(d) + ")"
+			}
+		}
+	}
+	switch n := len(p.moves); {
+	case n == 1:
+		line += ", waiting for a move"
+	case n > 1:
+		line += fmt.Sprintf(", waiting for %d moves", n)
+	}
+	return line
+}
+
+const (
+	maxName = 24 // columns for the name of a move
+	maxBar  = 30
+	minBar  = 6
+)
+
+func (m *moveBar) label() string {
+	if m.Name == "" {
+		return "a move"
+	}
+	return asRow(m.Name)
+}
+
+// row is the name, a bar as far as there is room, and the position.
+func (m *moveBar) row(name, width int, now time.Time) string {
+	elapsed := now.Sub(m.seen)
+	if m.Elapsed != nil && *m.Elapsed >= 0 && *m.Elapsed < 1e9 {
+		elapsed = time.Duration(*m.Elapsed * float64(time.Second))
+	}
+	tail := "     "
+	fraction, known := m.fraction()
+	if known {
+		tail = fmt.Sprintf("%3.0f %%", 100*fraction)
+	}
+	if at := m.position(); at != "" {
+		tail += "  " + at
+	}
+	tail += "  " + stopwatch(elapsed)
+	left := fit(m.label(), name)
+	left += strings.Repeat(" ", name-displayWidth(left))
+	bar := min(width-displayWidth(left)-displayWidth(tail)-6, maxBar) // [] and blanks
+	if bar < minBar {
+		return fit(left+" "+tail, width)
+	}
+	full := int(math.Round(fraction * float64(bar)))
+	return left + "  [" + strings.Repeat("#", full) + strings.Repeat(" ", bar-full) + "]  " + tail
+}
+
+// fraction is how far the move is. 1.21 does not tell until the end, but where it began,
+// is, and goes to.
+func (m *moveBar) fraction() (f float64, known bool) {
+	switch {
+	case m.Fraction != nil:
+		f = *m.Fraction
+	case m.Current == nil || m.Initial == nil || m.Target == nil || *m.Target == *m.Initial:
+		return 0, false
+	default:
+		f = (*m.Current - *m.Initial) / (*m.Target - *m.Initial)
+	}
+	return min(max(f, 0), 1), !math.IsNaN(f)
+}
+
+// position is such as "1.25 of 5 mm".
+func (m *moveBar) position() string {
+	if m.Current == nil {
+		return ""
+	}
+	s := m.number(*m.Current)
+	if m.Target != nil {
+		s += " of " + m.number(*m.Target)
+	}
+	if m.Unit != "" && m.Unit != "units" { // what 1.21 says of one that has none
+		s += " " + fit(asRow(m.Unit), 10)
+	}
+	return s
+}
+
+func (m *moveBar) number(f float64) string {
+	if m.Precision != nil && *m.Precision >= 0 && *m.Precision <= 9 && math.Abs(f) < 1e9 {
+		return strconv.FormatFloat(f, 'f', *m.Precision, 64)
+	}
+	return strconv.FormatFloat(f, 'g', 5, 64)
+}
+
+// stopwatch is such as 0:07 or 1:02:03.
+func stopwatch(d time.Duration) string {
+	s := int(max(d, 0) / time.Second)
+	if s < 3600 {
+		return fmt.Sprintf("%d:%02d", s/60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+}
+
+// asRow shows a text of the server in one row.
+func asRow(s string) string {
+	return strings.NewReplacer("\n", " ", "\t", " ").Replace(printable(s))
+}
+
+// fit cuts a text to the width of a terminal.
+func fit(s string, width int) string {
+	if displayWidth(s) <= width {
+		return s
+	}
+	n := 0
+	for i, r := range s {
+		if n += runeWidth(r); n > width-1 {
+			return s[:i] + "~" // ASCII, for terminals without an ellipsis
+		}
+	}
+	return s
+}
+
+// displayWidth is how many columns a text takes on a terminal.
+func displayWidth(s string) int {
+	n := 0
+	for _, r := range s {
+		n += runeWidth(r)
+	}
+	return n
+}
+
+// wide are the characters that take two columns (Unicode's East Asian Width W and F).
+var wide = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{0x1100, 0x115f, 1}, {0x2e80, 0x303e, 1}, {0x3041, 0x33ff, 1}, {0x3400, 0x4dbf, 1}, {0x4e00, 0x9fff, 1}, {0xa000, 0xa4cf, 1},
+		{0xac00, 0xd7a3, 1}, {0xf900, 0xfaff, 1}, {0xfe30, 0xfe6f, 1}, {0xff00, 0xff60, 1}, {0xffe0, 0xffe6, 1},
+	},
+	R32: []unicode.Range32{{0x1f300, 0x1f64f, 1}, {0x1f900, 0x1f9ff, 1}, {0x20000, 0x3fffd, 1}},
+}
+
+func runeWidth(r rune) int {
+	switch {
+	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
+		return 0
+	case r >= 0x1100 && unicode.Is(wide, r):
+		return 2
+	}
+	return 1
+}
