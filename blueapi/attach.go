@@ -13,7 +13,7 @@ type Attachment struct {
 	RunID string
 	// Plan is the plan's name.
 	Plan string
-	// TaskID is the task's. It may be empty only if no task was recorded.
+	// TaskID is the task's; "" if none was recorded.
 	TaskID string
 	// EnvironmentID is that of the environment that the task was made in; "" if it
 	// is not known: the one of the moment.
@@ -30,6 +30,9 @@ type Attachment struct {
 // errCrashed is why it is unclear whether a request arrived that somebody sent who
 // cannot be asked any more.
 var errCrashed = errors.New("the program that asked for it ended before the answer came")
+
+// errUnnamed is why nobody can look at a run that was asked for over a WebSocket.
+var errUnnamed = errors.New("it was asked for over a WebSocket, and the server had not named its task yet")
 
 // Attach goes on with a run that was begun earlier, by this process or another. It
 // never starts a plan. The run must be closed.
@@ -60,6 +63,9 @@ func (r *Run) attach(ctx context.Context, a Attachment) error {
 	case StepIntent, StepNotSent, StepWithdrawn:
 		return r.end(NotStarted, Interrupted, nil)
 	case StepStarting, StepStarted, StepEnded:
+		if r.task == "" {
+			return r.end(Unknown, Silent, errUnnamed)
+		}
 	}
 	r.events.open(ctx, r.client)
 	if r.env == "" {

@@ -333,7 +333,7 @@ func TestMistakes(t *testing.T) {
 	for name, e := range map[string]Entry{
 		"no step":     {At: noon, Task: "t"},
 		"an intent":   {Step: Intent, At: noon, Task: "t"},
-		"no task":     {Step: Starting, At: noon},
+		"no task":     {Step: Started, At: noon},
 		"no time":     {Step: Starting, Task: "t"},
 		"no end":      {Step: Ended, At: noon},
 		"no word":     {Step: Ended, At: noon, End: &End{}},

@@ -89,7 +89,8 @@ type Entry struct {
 	Step Step
 	At   time.Time
 	// Task and Environment are the task's id and that of the environment that
-	// it was made in; both are set from Starting on, and may be at the end.
+	// it was made in; both are set from Starting on, and may be at the end. Over a
+	// WebSocket the server makes the task, which is not known until Started.
 	Task, Environment string
 	// End is set if Step is Ended.
 	End *End
@@ -350,7 +351,7 @@ func ServerName(server string) (string, error) {
 func (e Entry) check() error {
 	switch e.Step {
 	case Starting, NotSent, Started, Withdrawn:
-		if e.Task == "" || e.End != nil {
+		if e.Task == "" && (e.Step == Started || e.Step == Withdrawn) || e.End != nil {
 			return fmt.Errorf("journal: an entry %q needs a task, and has no end", e.Step)
 		}
 		return nil
