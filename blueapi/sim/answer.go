@@ -13,6 +13,10 @@ import (
 
 // write sends an answer, as far as it goes, and ends the connection as asked.
 func (s *Server) write(w http.ResponseWriter, r *http.Request, a Answer) {
+	if a.End == Whole && a.session != nil {
+		s.upgrade(w, r, a)
+		return
+	}
 	if a.End == Whole {
 		maps.Copy(w.Header(), a.Header)
 		if a.Header.Get("Content-Type") == "" {

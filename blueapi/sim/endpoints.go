@@ -66,6 +66,9 @@ func (p *process) serve(x *Exchange) Answer {
 		return Answer{End: Reset} // killed
 	}
 	a, err := p.route(x)
+	if a.Status == http.StatusUnauthorized && isUpgrade(x) {
+		return a // which is uvicorn's word, not blueapi's
+	}
 	switch {
 	case err == nil:
 	case errors.Is(err, errNotFound):
@@ -86,6 +89,9 @@ func (p *process) serve(x *Exchange) Answer {
 
 func (p *process) route(x *Exchange) (Answer, error) {
 	path := x.URL.Path
+	if path == runPlanPath && isUpgrade(x) {
+		return p.upgradeRunPlan(x), nil
+	}
 	var other *endpoint
 	for i := range p.server.paths {
 		e := &p.server.paths[i]
@@ -237,39 +243,43 @@ func (p *process) submitTask(x *Exchange, _ string) (Answer, error) {
 	if bad != nil {
 		return *bad, nil
 	}
-	name, _ := body.field("name")
-	params, given := body.field("params")
+	id, wrong, err := p.submit(body, func(f func(*worker) error) error { return p.threaded(theWorker, f) })
+	if err != nil {
+		return Answer{}, err
+	}
+	if wrong != nil {
+		return unprocessable(wrong), nil
+	}
+	a := jsonAnswer(201, marshal(taskID{&id}))
+	a.Header.Set("Location", absolute(x, x.URL)+"/"+id)
+	return a, nil
+}
+
+// submit makes a task of a request, in a call, or says what is wrong with its
+// arguments.
+func (p *process) submit(request value, call func(func(*worker) error) error) (id string, wrong []value, err error) {
+	name, _ := request.field("name")
+	params, given := request.field("params")
 	if !given {
 		params.kind = object
 	}
-	session, _ := body.field("instrument_session")
-	var id string
-	var wrong []invalid
-	err := p.threaded(theWorker, func(w *worker) error {
+	session, _ := request.field("instrument_session")
+	err = call(func(w *worker) error {
 		plan, err := p.server.plan(name.text)
 		if err != nil {
 			return err
 		}
 		args, bad := plan.arguments(params)
-		if wrong = bad; wrong != nil {
+		for _, b := range bad {
+			wrong = append(wrong, b.plan())
+		}
+		if wrong != nil {
 			return nil
 		}
 		id = w.submit(plan, args, blueapi.TaskRequest{Params: params.raw(), InstrumentSession: session.text}, p.server.user())
 		return nil
 	})
-	if err != nil {
-		return Answer{}, err
-	}
-	if wrong != nil {
-		var all []value
-		for _, w := range wrong {
-			all = append(all, w.plan())
-		}
-		return unprocessable(all), nil
-	}
-	a := jsonAnswer(201, marshal(taskID{&id}))
-	a.Header.Set("Location", absolute(x, x.URL)+"/"+id)
-	return a, nil
+	return id, wrong, err
 }
 
 // lookUp sees, in the event loop, whether there is such a task: that is how the
@@ -365,7 +375,7 @@ func (p *process) startTask(x *Exchange, _ string) (Answer, error) {
 	if !ended {
 		return detail(409, "Worker already active"), nil
 	}
-	if err := p.call(theWorker, func(w *worker) error { return w.begin(id.text) }); err != nil {
+	if err := p.call(theWorker, func(w *worker) error { return w.begin(id.text, traceOf(x)) }); err != nil {
 		return Answer{}, err
 	}
 	return ok(taskID{&id.text})

@@ -127,6 +127,16 @@ func (w *worker) publish(e event) error {
 	return &PlanError{"ExceptionGroup", fmt.Sprintf("Error(s) publishing event: %s (%d sub-exception%s)", e.body.python(), failures, exceptions)}
 }
 
+// traceOf is the trace that a request belongs to, if it says so: version, trace,
+// span and flags, in hexadecimal digits.
+func traceOf(x *Exchange) string {
+	parts := strings.Split(x.Header.Get("Traceparent"), "-")
+	if len(parts) != 4 || len(parts[1]) != 32 {
+		return ""
+	}
+	return parts[1]
+}
+
 // python is the value as Python's repr has it.
 func (v value) python() string {
 	switch v.kind {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // An Exchange is one request on its way to the server. Faults must not change it.
@@ -37,6 +39,8 @@ type Answer struct {
 	// After is how many bytes of the answer, its head included, are sent before
 	// the End; negative, how many are not.
 	After int
+
+	session func(*websocket.Conn) // what follows an upgrade
 }
 
 // An End is what becomes of a connection.

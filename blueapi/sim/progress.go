@@ -66,6 +66,7 @@ type motion struct {
 	ramp    float64   // seconds
 	top     float64   // velocity between the ramps
 	updates []float64 // seconds from the beginning
+	due     time.Duration
 }
 
 // A view is how a motion stands, in the worker's words.
@@ -134,14 +135,15 @@ func (m *motion) plan() {
 	if m.takes > 0 {
 		total = m.takes.Seconds()
 	}
-	m.ramp, m.top, m.updates = ramp, top, nil
-	if total == 0 {
-		return
+	m.ramp, m.top, m.updates, m.due = ramp, top, []float64{0}, 0
+	period := motorPeriod.Seconds()
+	for t := period; !m.jump && t < total-1e-9; t = period + float64(len(m.updates)-1)*period {
+		m.updates = append(m.updates, t)
 	}
-	for i := 1; !m.jump && float64(i)*motorPeriod.Seconds() < total-1e-9; i++ {
-		m.updates = append(m.updates, float64(i)*motorPeriod.Seconds())
+	if total > 0 {
+		m.updates = append(m.updates, total)
 	}
-	m.updates = append(m.updates, total)
+	m.next()
 }
 
 // position is where it is after t of its total time, in seconds.
@@ -180,16 +182,16 @@ func (e *engine) move(ctx context.Context, motions []*motion) error {
 		}
 	}
 	for len(waiting) > 0 {
-		m := slices.MinFunc(waiting, func(a, b *motion) int { return cmp.Compare(a.due(), b.due()) })
+		m := slices.MinFunc(waiting, (*motion).compare)
 		if len(m.updates) > 0 {
-			if err := e.wait(ctx, time.Until(began.Add(m.due()))); err != nil {
+			if err := e.wait(ctx, time.Until(began.Add(m.due))); err != nil {
 				for len(waiting) > 0 {
 					_ = e.halt(&waiting, waiting[0]) // the plan has worse to say
 				}
 				return err
 			}
 			position := m.position(m.updates[0], m.updates[len(m.updates)-1])
-			m.updates = m.updates[1:]
+			m.next()
 			e.w.mu.Lock()
 			m.motor.position, m.motor.at = position, time.Now()
 			e.w.mu.Unlock()
@@ -206,12 +208,20 @@ func (e *engine) move(ctx context.Context, motions []*motion) error {
 	return nil
 }
 
-// due is when it has to be told of next, from its beginning.
-func (m *motion) due() time.Duration {
-	if len(m.updates) == 0 {
-		return 0 // it is over
+// next goes on to the update after this one.
+func (m *motion) next() {
+	if m.updates = m.updates[1:]; len(m.updates) > 0 {
+		m.due = time.Duration(m.updates[0] * float64(time.Second))
 	}
-	return time.Duration(m.updates[0] * float64(time.Second))
+}
+
+// compare says which is to be told of first. The end of one comes after the last
+// update of another at the same time.
+func (m *motion) compare(o *motion) int {
+	if c := cmp.Compare(m.due, o.due); c != 0 {
+		return c
+	}
+	return cmp.Compare(min(1, len(o.updates)), min(1, len(m.updates)))
 }
 
 // halt tells of the end of a motion.

@@ -90,16 +90,22 @@ func (p *publisher) send(e event) error {
 
 // frame is the event as it is sent, with stomp.py's order of headers.
 func (e event) frame() []byte {
-	f := stomp.Frame{Command: "SEND", Body: e.body.wire(), Headers: []stomp.Header{{Name: "JMSType", Value: "TextMessage"}}}
+	headers := []stomp.Header{{Name: "JMSType", Value: "TextMessage"}}
 	if e.task != "" && !e.loose {
-		f.Headers = append(f.Headers, stomp.Header{Name: "correlation-id", Value: e.task})
+		headers = append(headers, stomp.Header{Name: "correlation-id", Value: e.task})
 	}
-	f.Headers = append(f.Headers,
+	headers = append(headers,
 		stomp.Header{Name: "destination", Value: blueapi.DefaultDestination},
 		stomp.Header{Name: "traceparent", Value: "00-" + e.trace + "-" + randomHex(8) + "-03"})
+	return frame("SEND", e.body.wire(), headers...)
+}
+
+// frame encodes a frame.
+func frame(command string, body []byte, headers ...stomp.Header) []byte {
+	f := stomp.Frame{Command: command, Headers: headers, Body: body}
 	b, err := f.Append(nil, stomp.V11)
 	if err != nil {
-		panic(err) // no header of ours holds what STOMP cannot carry
+		panic(err) // nothing of ours is more than STOMP can carry
 	}
 	return b
 }
@@ -124,13 +130,8 @@ func (p *publisher) dial() error {
 	if err != nil {
 		return err
 	}
-	hello := stomp.Frame{Command: "STOMP", Headers: []stomp.Header{
-		{Name: "accept-version", Value: "1.1"}, {Name: "login", Value: "guest"}, {Name: "passcode", Value: "guest"},
-	}}
-	b, err := hello.Append(nil, stomp.V11)
-	if err == nil {
-		_, err = conn.Write(b)
-	}
+	_, err = conn.Write(frame("STOMP", nil, stomp.Header{Name: "accept-version", Value: "1.1"},
+		stomp.Header{Name: "login", Value: "guest"}, stomp.Header{Name: "passcode", Value: "guest"}))
 	if err != nil {
 		_ = conn.Close()
 		return err
@@ -189,6 +190,11 @@ func (p *publisher) close() error {
 			return err
 		}
 	}
+	p.mu.Lock()
+	if p.conn != nil {
+		_, _ = p.conn.Write(frame("DISCONNECT", nil, stomp.Header{Name: "receipt", Value: newID()}))
+	}
+	p.mu.Unlock()
 	p.cancel()
 	return nil
 }

@@ -209,17 +209,23 @@ func (w *worker) execute(t *task) any {
 }
 
 // begin triggers a pending task and waits until something is heard of it.
-func (w *worker) begin(id string) error {
+// Its events belong to a trace, if one is given.
+func (w *worker) begin(id, trace string) error {
 	w.mu.Lock()
 	t := w.pending.byID[id]
 	if t == nil {
 		w.mu.Unlock()
 		return errNotFound
 	}
-	if w.state != blueapi.StateIdle || t.complete {
+	if w.state != blueapi.StateIdle {
+		w.mu.Unlock()
+		return errBusy
+	}
+	if t.complete {
 		w.mu.Unlock()
 		return errInternal
 	}
+	t.trace = trace
 	begun := make(chan struct{})
 	w.begins[begun] = t
 	w.mu.Unlock()
@@ -231,7 +237,7 @@ func (w *worker) begin(id string) error {
 	select {
 	case w.channel <- t:
 	default:
-		return errInternal
+		return errBusy
 	}
 	ctx, cancel := context.WithTimeout(w.ctx, startLimit)
 	defer cancel()

@@ -1,0 +1,171 @@
+package sim_test
+
+import (
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// stompCases are what was done while the broker was listened to, by the names of
+// the recordings.
+func stompCases() map[string]func(*target) {
+	finish := func(plan, params string) func(*target) {
+		return func(g *target) {
+			g.start(plan, params)
+			g.until("IDLE")
+		}
+	}
+	paused := func(plan, params, state string, run, rest time.Duration, want string) func(*target) {
+		return func(g *target) {
+			g.start(plan, params)
+			time.Sleep(run)
+			g.change("PAUSED", "", "PAUSED", "PAUSING")
+			g.until("PAUSED")
+			time.Sleep(rest)
+			g.change(state, "", want)
+			g.until("IDLE")
+		}
+	}
+	cancelled := func(state string) func(*target) {
+		return func(g *target) {
+			g.start("many_events", `{"n":100,"delay":0.1}`)
+			time.Sleep(250 * time.Millisecond)
+			g.change(state, "because", state, "IDLE")
+			g.until("IDLE")
+		}
+	}
+	return map[string]func(*target){
+		"success":        finish("nap", `{"seconds":0.3}`),
+		"result":         finish("returns", `{"value":{"a":[1,null]}}`),
+		"unserialisable": finish("unserialisable", `{}`),
+		"failure":        finish("fail", `{"message":"boom","seconds":0.2}`),
+		"documents":      finish("many_events", `{"n":3}`),
+		"count":          finish("count", `{"detectors":["det"],"num":2}`),
+		"progress":       finish("moves", `{"x":0.2,"y":0.1}`),
+
+		"paused-resumed":          paused("nap", `{"seconds":1}`, "RUNNING", 0, 500*time.Millisecond, "IDLE"),
+		"paused-aborted":          paused("nap", `{"seconds":20}`, "ABORTING", 0, 0, "IDLE"),
+		"open-run-paused-resumed": paused("many_events", `{"n":10,"delay":0.1}`, "RUNNING", 250*time.Millisecond, 300*time.Millisecond, "Internal Server Error"),
+		"open-run-paused-aborted": paused("many_events", `{"n":10,"delay":0.1}`, "ABORTING", 250*time.Millisecond, 300*time.Millisecond, "IDLE"),
+
+		"aborted": cancelled("ABORTING"),
+		"stopped": cancelled("STOPPING"),
+		"pending-only": func(g *target) {
+			id := g.submit("nap", `{"seconds":1}`)
+			time.Sleep(500 * time.Millisecond)
+			g.send("DELETE", "/tasks/"+id, "")
+		},
+		"deleted-while-running": func(g *target) {
+			g.send("DELETE", "/tasks/"+g.start("nap", `{"seconds":1}`), "")
+			time.Sleep(2 * time.Second)
+		},
+		"environment-reload": func(g *target) {
+			g.send("DELETE", "/environment", "")
+			time.Sleep(10 * time.Second)
+		},
+	}
+}
+
+// A subscriber sends what the recorded one sent, and keeps what it gets.
+type subscriber struct {
+	mu     sync.Mutex
+	frames []string
+}
+
+// hear listens to the broker while something is done, and returns what came, with
+// the frames of a recording.
+func (g *target) hear(sent []string, do func(*target)) []string {
+	g.t.Helper()
+	conn, err := g.dialBroker(g.t.Context())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	var s subscriber
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		b := make([]byte, 64<<10)
+		rest := ""
+		for {
+			n, err := conn.Read(b)
+			rest += string(b[:n])
+			for {
+				frame, after, whole := strings.Cut(rest, "\x00")
+				if !whole {
+					break
+				}
+				s.mu.Lock()
+				s.frames = append(s.frames, frame)
+				s.mu.Unlock()
+				rest = after
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	const greeting = 2 // STOMP, SUBSCRIBE
+	for i, f := range sent {
+		if i == greeting {
+			time.Sleep(300 * time.Millisecond)
+			do(g)
+			time.Sleep(500 * time.Millisecond)
+		}
+		if _, err := conn.Write([]byte(f)); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	time.Sleep(500 * time.Millisecond)
+	_ = conn.Close()
+	reading.Wait()
+	return s.frames
+}
+
+// conformStomp holds a subscriber of the target to a recording.
+func (g *target) conformStomp(name string, do func(*target)) {
+	g.t.Helper()
+	got, want := newNormal(g.t), newNormal(g.t)
+	var sent, recorded, came []string
+	for _, l := range loadLines(g.t, "stomp", name+".frames") {
+		switch {
+		case l.Dir == "out":
+			sent = append(sent, l.Frame)
+		case strings.TrimSpace(l.Frame) != "":
+			recorded = append(recorded, want.frame(strings.TrimSuffix(l.Frame, "\x00")))
+		}
+	}
+	for _, f := range g.hear(sent, do) {
+		came = append(came, got.frame(f))
+	}
+	compareEvents(g.t, name, came, recorded)
+}
+
+func (g *target) conformAllStomp() {
+	for name, do := range stompCases() {
+		g.conformStomp(name, do)
+		if name == "deleted-while-running" {
+			g.conformStomp("next-after-deleted", func(g *target) {
+				g.start("nap", `{"seconds":0.2}`)
+				g.until("IDLE")
+			})
+		}
+	}
+}
+
+func TestStompConformance(t *testing.T) { onTarget(t, (*target).conformAllStomp) }
+
+// TestStompRecordingsAreUsed makes sure that no recording was left behind.
+func TestStompRecordingsAreUsed(t *testing.T) {
+	cases := stompCases()
+	files, _ := filepath.Glob(filepath.Join("testdata", "stomp", "*.frames"))
+	for _, f := range files {
+		switch name := strings.TrimSuffix(filepath.Base(f), ".frames"); name {
+		case "next-after-deleted", "server", "python-client":
+		default:
+			if cases[name] == nil {
+				t.Errorf("%s is used by no case", name)
+			}
+		}
+	}
+}
