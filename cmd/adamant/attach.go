@@ -109,10 +109,10 @@ type target struct {
 func (a *app) findTarget(ctx context.Context, c *blueapi.Client, named string) (t target, err error) {
 	if t.journal, err = a.knownRuns(ctx, c); err != nil {
 		if named == "" || ctx.Err() != nil {
-			return t, err
+			return t, a.endOfJournal(ctx, err)
 		}
-		a.ui.note("%v; task %s is watched as somebody else's", err, named)
-		t.journal, err = nil, nil
+		a.ui.note("the journal: %s; task %s is watched as somebody else's", journalTrouble(err), named)
+		err = nil
 	}
 	known := false
 	if t.journal != nil {
@@ -144,14 +144,6 @@ func (a *app) findTarget(ctx context.Context, c *blueapi.Client, named string) (
 	}
 	t.journal.close()
 	return t, err
-}
-
-// endOfJournal is the end of a command that the journal fails.
-func (a *app) endOfJournal(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return endOfInterrupt(a.ui.voice)
-	}
-	return ending{msg: a.ui.voice.errorf("the journal cannot be read: %s", journalTrouble(err)), status: statusError}
 }
 
 // atAnotherServer is the end of a command for a run at a server that is not asked.

@@ -66,7 +66,7 @@ func (a *app) clear(ctx context.Context, o clearOptions, f format) error {
 	defer c.Close()
 	j, err := a.knownRuns(ctx, c)
 	if err != nil {
-		return err // whose tasks they are must be known
+		return a.endOfJournal(ctx, err) // whose tasks they are must be known
 	}
 	defer j.close()
 	tasks, err := a.tasksToClear(ctx, c, j, o)

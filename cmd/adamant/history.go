@@ -64,7 +64,7 @@ Kept are the runs of 90 days.`,
 func (a *app) history(ctx context.Context, named string, o historyOptions, f format) error {
 	j, err := a.readJournal(ctx)
 	if err != nil {
-		return err
+		return a.endOfJournal(ctx, err)
 	}
 	if j == nil {
 		if named != "" {

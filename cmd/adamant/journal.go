@@ -101,18 +101,21 @@ func (a *app) useJournal(ctx context.Context, open opener) (*journal.Journal, er
 }
 
 // readJournal opens the journal for a command that looks into it. It is nil if there
-// is none yet; the error is how the command ends.
+// is none yet.
 func (a *app) readJournal(ctx context.Context) (*journal.Journal, error) {
 	j, err := a.useJournal(ctx, journal.OpenExisting)
-	switch {
-	case err == nil:
-		return j, nil
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
-	case ctx.Err() != nil:
-		return nil, endOfInterrupt(a.ui.voice)
 	}
-	return nil, ending{msg: a.ui.voice.errorf("%s", journalTrouble(err)), status: statusError}
+	return j, err
+}
+
+// endOfJournal is the end of a command that the journal fails.
+func (a *app) endOfJournal(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return endOfInterrupt(a.ui.voice)
+	}
+	return ending{msg: a.ui.voice.errorf("the journal: %s", journalTrouble(err)), status: statusError}
 }
 
 // close gives the runs in hand up, and closes the journal.

@@ -62,9 +62,9 @@ func (l *callLog) ended(ctx context.Context, e retry.EndInfo) {
 	l.mu.Lock()
 	attempts, run := l.attempts[e.CallID], l.run
 	delete(l.attempts, e.CallID)
-	if e.Attempts > 1 {
+	if e.Attempts > 1 && len(attempts) > 0 {
 		l.calls = append(l.calls, journal.Call{
-			ID: e.CallID, Op: e.Op, At: time.Now().Add(-e.Took), Took: e.Took,
+			ID: e.CallID, Op: e.Op, At: attempts[0].At.Add(-attempts[0].Waited), Took: e.Took,
 			Outcome: outcomeOfCall(e.Err), Made: e.Attempts, Attempts: attempts,
 		})
 	}

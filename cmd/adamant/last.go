@@ -35,7 +35,7 @@ func (a *app) last(ctx context.Context, f format) error {
 	defer c.Close()
 	j, err := a.knownRuns(ctx, c)
 	if err != nil {
-		return err
+		return a.endOfJournal(ctx, err)
 	}
 	defer j.close()
 	if j == nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"flag"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -11,7 +13,22 @@ func TestMain(m *testing.M) {
 	// Most tests wait for a server that is away: more of them can do that at once
 	// than there are processors.
 	_ = flag.Set("test.parallel", "16")
-	testscript.Main(m, map[string]func(){"adamant": main, "blueapi": main})
+	testscript.Main(tests{m}, map[string]func(){"adamant": main, "blueapi": main})
+}
+
+// tests have a journal of their own: no test touches that of its user.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int {
+	dir, err := os.MkdirTemp("", "adamant-test")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Setenv("XDG_STATE_HOME", dir); err != nil {
+		panic(err)
+	}
+	return t.M.Run()
 }
 
 // quickExit spares each program a second that the race detector would wait.
@@ -39,6 +56,7 @@ func TestScript(t *testing.T) {
 			env.Values[serverKey{}] = server
 			env.Values[simulatorKey{}] = &simulator{ctx: env.T().(testing.TB).Context()}
 			env.Setenv("BLUEAPI_HOST", server.URL)
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 			env.Vars = append(env.Vars, quickExit)
 			return nil
 		},
@@ -50,7 +68,8 @@ func TestScript(t *testing.T) {
 				}
 				ts.Value(serverKey{}).(*replay).enter(s)
 			},
-			"sim": simulate,
+			"sim":   simulate,
+			"until": until,
 			// status runs a command and compares its exit status.
 			"status": func(ts *testscript.TestScript, _ bool, args []string) {
 				if err := ts.Exec(args[1], args[2:]...); exitText(err) != args[0] {

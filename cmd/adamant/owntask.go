@@ -43,7 +43,7 @@ func (a *app) ownRuns(ctx context.Context, c *blueapi.Client) *runJournal {
 	case err = <-failed:
 	case <-ctx.Done():
 	}
-	a.ui.note("which plans were started from here cannot be told (%v)", err)
+	a.ui.note("which plans were started from here cannot be told: %s", journalTrouble(err))
 	return nil
 }
 
@@ -67,7 +67,7 @@ func (a *app) ownTask(ctx context.Context, c *blueapi.Client, j *runJournal) (st
 			open, err = j.allUnsettled(ctx)
 		}
 		if err != nil {
-			a.ui.note("whose plan it is cannot be told: %s", journalTrouble(err))
+			a.ui.note("which plans were started from here cannot be told: %s", journalTrouble(err))
 		}
 	}
 	for _, r := range open {

@@ -42,8 +42,8 @@ func (a *app) result(ctx context.Context, named string, f format) error {
 	}
 	defer c.Close()
 	j, err := a.knownRuns(ctx, c)
-	if err != nil && named == "" {
-		return err
+	if err != nil && (named == "" || ctx.Err() != nil) {
+		return a.endOfJournal(ctx, err)
 	}
 	defer j.close()
 	c.Journal = nil // it is only read

@@ -64,7 +64,7 @@ are over. It forgets them all at a restart or reload.`,
 func (a *app) ownTasks(ctx context.Context, c *blueapi.Client, tasks []blueapi.Task) ([]blueapi.Task, error) {
 	j, err := a.knownRuns(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, a.endOfJournal(ctx, err)
 	}
 	defer j.close()
 	own, err := j.tasks(ctx)
