@@ -82,6 +82,7 @@ type Run struct {
 	paused bool // at the moment
 	// interrupted says that it has been paused, after which no record is to be believed.
 	interrupted bool
+	endedBy     Verb    // as events told
 	result      *Result // once it has ended
 }
 

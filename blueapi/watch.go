@@ -52,11 +52,11 @@ func (r *Run) outcome() Result {
 	result := Result{Word: Done, Reason: Ended, TaskID: r.task, Started: true, Task: r.seen, Outcome: r.seen.Outcome}
 	switch o := r.seen.Outcome; {
 	case o == nil || o.Type == interrupted:
-		result.Reason, result.Outcome = NotRecorded, nil
+		result.Reason, result.Outcome, result.EndedBy = NotRecorded, nil, r.endedBy
 	case unpublished(o):
 		result.Reason, result.Outcome = Unpublished, nil
 	case r.interrupted:
-		result.Reason, result.Outcome = NotRecorded, nil
+		result.Reason, result.Outcome, result.EndedBy = NotRecorded, nil, r.endedBy
 	}
 	return result
 }
@@ -219,6 +219,10 @@ func (r *Run) is(state WorkerState) {
 		if t.Paused != nil {
 			t.Paused(r.task)
 		}
+	case state == StateAborting:
+		r.endedBy = Abort
+	case state == StateStopping:
+		r.endedBy = Stop
 	case state == StateRunning && r.paused:
 		r.paused = false
 		if t.Resumed != nil {
@@ -252,14 +256,36 @@ func (r *Run) look(ctx context.Context) sight {
 	if err != nil {
 		return sight{err: r.end(Unknown, Silent, err)}
 	}
-	if current != r.task {
-		s.over = true
-		return s
-	}
 	s.state, err = c.workerState(ctx, r.patience())
 	if err != nil {
 		return sight{err: r.end(Unknown, Silent, err)}
 	}
-	s.over = s.state == StateIdle || s.state == StatePanicked
+	switch {
+	case s.state == StateIdle, s.state == StatePanicked:
+		s.over = true
+	case current != r.task:
+		if s.over, err = r.hasGoneOn(ctx, current, s.state); err != nil {
+			return sight{err: err}
+		}
+	}
+	if s.over {
+		s.state = "" // not of this task
+	}
 	return s
+}
+
+// hasGoneOn reports whether the run engine, which is not idle, has the worker's other
+// task. A worker that pauses a plan takes what is in its queue, and fails it, while the
+// engine still has the paused one (1.21.1).
+func (r *Run) hasGoneOn(ctx context.Context, other string, state WorkerState) (bool, error) {
+	task, err := r.client.task(ctx, other, r.patience())
+	switch {
+	case isNotFound(err):
+		return true, nil
+	case err != nil:
+		return false, r.end(Unknown, Silent, err)
+	case task.IsComplete:
+		return task.Outcome == nil || task.Outcome.Type == interrupted, nil
+	}
+	return state != StatePaused, nil // its plan is being made
 }

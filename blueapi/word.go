@@ -110,6 +110,9 @@ type Result struct {
 	Task *Task
 	// Outcome is how the plan ended, if Word is Done and Reason is Ended.
 	Outcome *Outcome
+	// EndedBy is Abort or Stop, if the server's events told that the plan was ended so;
+	// its record does not.
+	EndedBy Verb
 }
 
 // RunError says that a run did not come to a known end. Its Word is NotStarted or

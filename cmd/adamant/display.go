@@ -8,30 +8,23 @@ import (
 
 // display shows what a plan does. Its zero value shows nothing.
 type display struct {
-	table  *table
-	screen interface {
-		event(blueapi.Event)
-		hush()
-		speak()
-		close()
-	}
+	table  *table  // of its documents, on stdout; nil: not shown
+	screen *screen // nil: the zero display
 }
 
-// display returns what shows a run: the table of its documents on stdout, unless that
-// is for JSON, and bars on a terminal.
-func (a *app) display(_ string, f format) display {
-	var d display
+// display returns what shows a run: the table on stdout, unless that is for JSON, and
+// bars on a terminal.
+func (a *app) display(plan string, f format) display {
+	d := display{screen: newScreen(a.ui, plan, a.ui.voice == asAdamant)}
 	if f != jsonText {
-		d.table = newTable(a.ui.out, time.Local)
+		d.table = newTable(d.screen.stdout(), time.Local)
 	}
 	return d
 }
 
 // event shows an event.
 func (d display) event(e blueapi.Event) {
-	if d.screen != nil {
-		d.screen.event(e)
-	}
+	d.screen.event(e)
 	if d.table != nil && e.Data != nil {
 		_ = d.table.document(*e.Data) // one that cannot be read is left out
 	}

@@ -89,8 +89,8 @@ func (w *follower) end(ctx context.Context, why error, result blueapi.Result, er
 	case overdue(result) && ctx.Err() == nil:
 		return endOfTimeout(w.f, w.plan, result, w.o.timeout)
 	}
-	if verb := w.endedBy(); verb != 0 && v == asAdamant && result.Reason == blueapi.NotRecorded {
-		return endOfOwn(w.f, w.plan, verb, result)
+	if result.EndedBy == 0 && result.Reason == blueapi.NotRecorded {
+		result.EndedBy = w.endedBy()
 	}
 	e := endOfRun(v, w.f, w.plan, result, err)
 	e.msg += w.app.whyBroken(ctx, w.client, err)

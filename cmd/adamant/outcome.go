@@ -32,6 +32,11 @@ func endOfRun(v voice, f format, plan string, r blueapi.Result, err error) endin
 	}
 	switch r.Reason {
 	case blueapi.NotRecorded:
+		if r.EndedBy != 0 {
+			e.status = statusAborted
+			e.msg = v.errorf("plan %s was %s (task %s)", plan, participle(r.EndedBy), r.TaskID)
+			break
+		}
 		e.msg = v.errorf("plan %s was paused, aborted or stopped; how it ended is not recorded (task %s)", plan, r.TaskID)
 	case blueapi.Unpublished:
 		e.msg = v.errorf("plan %s has ended, and its record says failed because the server could not reach its message broker: "+
@@ -123,17 +128,6 @@ func endOfDetach(f format, plan string, r blueapi.Result) ending {
 		e.out = taskOnly(r.TaskID)
 	}
 	e.msg = asAdamant.errorf("detached: plan %s goes on; 'adamant attach %s' comes back to it", plan, r.TaskID)
-	return e
-}
-
-// endOfOwn is the end of a plan that its user aborted or stopped.
-func endOfOwn(f format, plan string, verb blueapi.Verb, r blueapi.Result) ending {
-	done, _ := participles(verb)
-	e := ending{status: statusAborted}
-	if f == jsonText {
-		e.out = taskOnly(r.TaskID)
-	}
-	e.msg = asAdamant.errorf("plan %s was %s (task %s)", plan, done, r.TaskID)
 	return e
 }
 

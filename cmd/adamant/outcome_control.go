@@ -85,6 +85,12 @@ func participles(verb blueapi.Verb) (done, doing string) {
 	return "", ""
 }
 
+// participle is the word for what was done.
+func participle(verb blueapi.Verb) string {
+	done, _ := participles(verb)
+	return done
+}
+
 func controlJSON(r blueapi.ControlResult) string {
 	var effect any
 	switch r.Effect {
