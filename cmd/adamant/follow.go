@@ -20,9 +20,11 @@ type follower struct {
 	f      format
 	show   display
 
-	mu    sync.Mutex
-	ended blueapi.Verb // the verb by which the user has ended the plan; 0 if none
-	task  string       // the run's
+	task string // the run's
+
+	mu     sync.Mutex
+	ended  blueapi.Verb // the verb by which the user has ended the plan; 0 if none
+	paused bool
 }
 
 // Why the waiting for a run ends before the plan does.
@@ -45,6 +47,9 @@ func (a *app) follower(c *blueapi.Client, plan string, o runOptions, f format) (
 	}
 	c.Broker = broker
 	w.show = a.display(plan, f)
+	said := c.RunTrace.Paused
+	c.RunTrace.Paused = func(task string) { w.pausedNow(true); said(task) }
+	c.RunTrace.Resumed = func(string) { w.pausedNow(false); a.ui.note("the plan goes on") }
 	c.RunTrace.Event = w.show.event
 	c.RunTrace.Blind = func(err error) {
 		a.ui.note("the message broker cannot be reached: the plan is followed by polling alone (%v)", err)
@@ -85,7 +90,7 @@ func (w *follower) end(ctx context.Context, why error, result blueapi.Result, er
 	v := w.app.ui.voice
 	switch {
 	case errors.Is(why, errDetached) && overdue(result):
-		return endOfDetach(w.f, w.plan, result)
+		return endOfDetach(w.f, w.plan, w.isPaused(), result)
 	case overdue(result) && ctx.Err() == nil:
 		return endOfTimeout(w.f, w.plan, result, w.o.timeout)
 	}
@@ -128,6 +133,18 @@ func (w *follower) command(ctx context.Context, command blueapi.Command) {
 	if e.out != "" {
 		w.app.ui.note("%s", e.out[:len(e.out)-1])
 	}
+}
+
+func (w *follower) pausedNow(paused bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.paused = paused
+}
+
+func (w *follower) isPaused() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.paused
 }
 
 // endedBy is the verb by which the user has ended the plan.

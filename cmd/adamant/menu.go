@@ -8,6 +8,9 @@ import (
 	"github.com/adamant-go/adamant/blueapi"
 )
 
+// resumeInShort is aboutResume for a line.
+const resumeInShort = "1.21 aborts it if it takes data, and answers nobody meanwhile"
+
 // hear has interrupts at a terminal ask what to do, until quiet is called.
 func (w *follower) hear(ctx context.Context, leave context.CancelCauseFunc) (quiet func()) {
 	u := w.app.ui
@@ -43,13 +46,17 @@ func (w *follower) menu(ctx context.Context, interrupts <-chan struct{}) (detach
 	u := w.app.ui
 	w.show.hush()
 	defer w.show.speak()
-	u.message("\nadamant: plan " + w.plan + " runs on. What shall become of it?\n" +
-		"    d  detach: it goes on without you; 'adamant attach " + w.task + "' comes back to it\n" +
-		"    p  pause it\n" +
+	does, hold := "runs on", "p  pause it"
+	if w.isPaused() {
+		does, hold = "is paused", "r  resume it ("+resumeInShort+")"
+	}
+	u.message("\nadamant: plan " + w.plan + " " + does + ". What shall become of it?\n" +
+		"    d  detach: leave it so; 'adamant attach' comes back to it\n" +
+		"    " + hold + "\n" +
 		"    s  stop it: end it now, and mark its data as good\n" +
 		"    a  abort it: end it now, and mark its data as failed\n" +
 		"    w  go on watching\n" +
-		"  (d, p, s, a or w, and Enter; Ctrl-C again detaches)")
+		"  (a letter and Enter; Ctrl-C again detaches)")
 	for {
 		select {
 		case line, ok := <-u.keys.lines(u.in):
@@ -59,6 +66,8 @@ func (w *follower) menu(ctx context.Context, interrupts <-chan struct{}) (detach
 				return true
 			case answer == "p" || answer == "pause":
 				command.Verb = blueapi.Pause
+			case answer == "r" || answer == "resume":
+				command.Verb = blueapi.Resume
 			case answer == "s" || answer == "stop":
 				command.Verb = blueapi.Stop
 			case answer == "a" || answer == "abort":
@@ -66,7 +75,7 @@ func (w *follower) menu(ctx context.Context, interrupts <-chan struct{}) (detach
 			case answer == "w" || answer == "watch" || answer == "":
 				return false
 			default:
-				u.message("    d, p, s, a or w?")
+				u.message("    which of these letters?")
 				continue
 			}
 			return w.commandUnless(ctx, command, interrupts)
@@ -80,7 +89,11 @@ func (w *follower) menu(ctx context.Context, interrupts <-chan struct{}) (detach
 
 // commandUnless sends a command, unless it is interrupted: then the user detaches.
 func (w *follower) commandUnless(ctx context.Context, command blueapi.Command, interrupts <-chan struct{}) (detach bool) {
-	ctx, cancel := context.WithTimeout(ctx, controlTimeout+w.client.Wait)
+	limit := controlTimeout
+	if command.Verb == blueapi.Resume {
+		limit = 0 // it is answered when the plan has ended
+	}
+	ctx, cancel := withTimeout(ctx, limit, w.client.Wait)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {

@@ -122,12 +122,16 @@ func endOfTimeout(f format, plan string, r blueapi.Result, limit time.Duration) 
 }
 
 // endOfDetach is the end of a run whose user left it.
-func endOfDetach(f format, plan string, r blueapi.Result) ending {
+func endOfDetach(f format, plan string, paused bool, r blueapi.Result) ending {
 	e := ending{status: statusStillRunning}
 	if f == jsonText {
 		e.out = taskOnly(r.TaskID)
 	}
-	e.msg = asAdamant.errorf("detached: plan %s goes on; 'adamant attach %s' comes back to it", plan, r.TaskID)
+	does := "goes on"
+	if paused {
+		does = "stays paused, until somebody resumes or ends it"
+	}
+	e.msg = asAdamant.errorf("detached: plan %s %s; 'adamant attach %s' comes back to it", plan, does, r.TaskID)
 	return e
 }
 
