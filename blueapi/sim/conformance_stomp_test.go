@@ -2,10 +2,13 @@ package sim_test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/adamant-go/adamant/internal/stomp"
 )
 
 // stompCases are what was done while the broker was listened to, by the names of
@@ -38,6 +41,7 @@ func stompCases() map[string]func(*target) {
 	}
 	return map[string]func(*target){
 		"success":        finish("nap", `{"seconds":0.3}`),
+		"python-client":  finish("nap", `{"seconds":0.5}`),
 		"result":         finish("returns", `{"value":{"a":[1,null]}}`),
 		"unserialisable": finish("unserialisable", `{}`),
 		"failure":        finish("fail", `{"message":"boom","seconds":0.2}`),
@@ -68,12 +72,6 @@ func stompCases() map[string]func(*target) {
 	}
 }
 
-// A subscriber sends what the recorded one sent, and keeps what it gets.
-type subscriber struct {
-	mu     sync.Mutex
-	frames []string
-}
-
 // hear listens to the broker while something is done, and returns what came, with
 // the frames of a recording.
 func (g *target) hear(sent []string, do func(*target)) []string {
@@ -82,7 +80,7 @@ func (g *target) hear(sent []string, do func(*target)) []string {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	var s subscriber
+	var frames []string
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		b := make([]byte, 64<<10)
@@ -95,9 +93,7 @@ func (g *target) hear(sent []string, do func(*target)) []string {
 				if !whole {
 					break
 				}
-				s.mu.Lock()
-				s.frames = append(s.frames, frame)
-				s.mu.Unlock()
+				frames = append(frames, frame)
 				rest = after
 			}
 			if err != nil {
@@ -119,7 +115,7 @@ func (g *target) hear(sent []string, do func(*target)) []string {
 	time.Sleep(500 * time.Millisecond)
 	_ = conn.Close()
 	reading.Wait()
-	return s.frames
+	return frames
 }
 
 // conformStomp holds a subscriber of the target to a recording.
@@ -161,11 +157,59 @@ func TestStompRecordingsAreUsed(t *testing.T) {
 	files, _ := filepath.Glob(filepath.Join("testdata", "stomp", "*.frames"))
 	for _, f := range files {
 		switch name := strings.TrimSuffix(filepath.Base(f), ".frames"); name {
-		case "next-after-deleted", "server", "python-client":
+		case "next-after-deleted", "server": // TestServerFrames
 		default:
 			if cases[name] == nil {
 				t.Errorf("%s is used by no case", name)
 			}
 		}
 	}
+}
+
+// A tap keeps what the server sends to its broker, on its first connection.
+type tap struct {
+	mu     sync.Mutex
+	frames []string
+}
+
+func (s *tap) fault(p *stomp.Passage, next func(*stomp.Frame)) {
+	if p.Conn == 1 && !p.Sent {
+		b, _ := p.Frame.Append(nil, stomp.V11)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.frames = append(s.frames, strings.TrimSuffix(string(b), "\x00"))
+	}
+	next(p.Frame)
+}
+
+func (s *tap) sent() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.frames)
+}
+
+// TestServerFrames holds what the server itself sends to its broker, from the first
+// frame of its connection to the last, to what was recorded of it.
+func TestServerFrames(t *testing.T) {
+	inLab(t, func(l *lab) {
+		var tapped tap
+		l.InjectBroker(tapped.fault)
+		l.starts("nap", `{"seconds":0.3}`)
+		time.Sleep(time.Second)
+		l.starts("count", `{"detectors":["det"],"num":1}`)
+		time.Sleep(2 * time.Second)
+		l.Reload()
+		time.Sleep(10 * time.Second)
+		got, want := newNormal(t), newNormal(t)
+		var came, recorded []string
+		for _, f := range tapped.sent() {
+			came = append(came, got.frame(f))
+		}
+		for _, line := range loadLines(t, "stomp", "server.frames") {
+			if line.Dir == "out" {
+				recorded = append(recorded, want.frame(strings.TrimSuffix(line.Frame, "\x00")))
+			}
+		}
+		compareEvents(t, "server", came, recorded)
+	})
 }

@@ -14,23 +14,27 @@ import (
 // http.StripPrefix, and asks nobody who they are. Bodies are JSON; members
 // that are not named here are refused.
 //
-//	GET    /faults      the faults, as ParseFault has them: ["status=503 GET /plans"]
-//	POST   /faults      {"fault": "status=503 GET /plans"} injects one
-//	DELETE /faults      heals: there are no faults any more
-//	POST   /freeze      Freeze
-//	POST   /unfreeze    Unfreeze
-//	POST   /restart     Restart; {"after": "2s"} is how long it is away
-//	POST   /reload      Reload
-//	POST   /kill-worker KillWorker: it hangs until the next restart
-//	POST   /break       Break; {"message": "..."} is what is wrong, none if nothing is any more
-//	GET    /runs        every run of a plan: [{"task_id", "plan", "params", "began", "ended", "killed", "aborted"}]
-//	GET    /exchanges   every request: [{"n", "time", "method", "path", "status"}]
+//	GET    /faults       the faults, as ParseFault has them: ["status=503 GET /plans"]
+//	POST   /faults       {"fault": "status=503 GET /plans"} injects one
+//	DELETE /faults       heals: there are no faults any more
+//	POST   /freeze       Freeze
+//	POST   /unfreeze     Unfreeze
+//	POST   /restart      Restart; {"after": "2s"} is how long it is away
+//	POST   /terminate    Terminate; {"after": "2s"} likewise
+//	POST   /reload       Reload
+//	POST   /kill-worker  KillWorker: it hangs until the next restart
+//	POST   /break        Break; {"message": "..."} is what is wrong, none if nothing is any more
+//	POST   /broker/stop  StopBroker
+//	POST   /broker/start StartBroker
+//	GET    /runs         every run of a plan: [{"task_id", "plan", "params", "began", "ended", "killed", "aborted"}]
+//	GET    /exchanges    every request: [{"n", "time", "method", "path", "status"}]
 //
 // GET answers 200. Whatever does something answers 204 when it has been done,
-// which for a restart and a reload is when it has begun. What is wrong with a
-// request is told by 400 and {"error": "..."}. Times are RFC 3339; ended is null
-// while a plan runs; status is 0 for an answer that was lost, cut or is not there
-// yet. A fault that was injected by Go code has no words: it is listed as "?".
+// which for a restart, a termination and a reload is when it has begun. What is
+// wrong with a request is told by 400 and {"error": "..."}. Times are RFC 3339;
+// ended is null while a plan runs; status is 0 for an answer that was lost, cut or
+// is not there yet. A fault that was injected by Go code has no words: it is listed
+// as "?".
 func (s *Server) ControlHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) { tell(w, 200, s.faultWords()) })
@@ -48,21 +52,23 @@ func (s *Server) ControlHandler() http.Handler {
 			return err
 		})
 	})
-	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, r *http.Request) {
-		var order struct {
-			After string `json:"after"`
-		}
-		obey(w, r, &order, func() error {
-			if order.After == "" {
-				order.After = "0s"
+	for pattern, do := range map[string]func(time.Duration){"POST /restart": s.Restart, "POST /terminate": s.Terminate} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			var order struct {
+				After string `json:"after"`
 			}
-			d, err := time.ParseDuration(order.After)
-			if err == nil {
-				s.Restart(d)
-			}
-			return err
+			obey(w, r, &order, func() error {
+				if order.After == "" {
+					order.After = "0s"
+				}
+				d, err := time.ParseDuration(order.After)
+				if err == nil {
+					do(d)
+				}
+				return err
+			})
 		})
-	})
+	}
 	mux.HandleFunc("POST /break", func(w http.ResponseWriter, r *http.Request) {
 		var order struct {
 			Message string `json:"message"`
@@ -70,11 +76,13 @@ func (s *Server) ControlHandler() http.Handler {
 		obey(w, r, &order, func() error { s.Break(order.Message); return nil })
 	})
 	for pattern, do := range map[string]func(){
-		"DELETE /faults":    s.Heal,
-		"POST /freeze":      s.Freeze,
-		"POST /unfreeze":    s.Unfreeze,
-		"POST /reload":      s.Reload,
-		"POST /kill-worker": s.KillWorker,
+		"DELETE /faults":     s.Heal,
+		"POST /freeze":       s.Freeze,
+		"POST /unfreeze":     s.Unfreeze,
+		"POST /reload":       s.Reload,
+		"POST /kill-worker":  s.KillWorker,
+		"POST /broker/stop":  s.StopBroker,
+		"POST /broker/start": s.StartBroker,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			obey(w, r, &struct{}{}, func() error { do(); return nil })

@@ -59,6 +59,7 @@ func TestControlRefuses(t *testing.T) {
 		{"POST", "/faults", `{"fault":1}`, 400, "fault"},
 		{"POST", "/faults", `{"words":"delay=1s"}`, 400, "words"},
 		{"POST", "/restart", `{"after":"soon"}`, 400, "soon"},
+		{"POST", "/terminate", `{"after":"soon"}`, 400, "soon"},
 		{"POST", "/reload", `{"after":"1s"}`, 400, "after"},
 		{"POST", "/break", `{"message":1}`, 400, "message"},
 		{"GET", "/freeze", ``, 405, ""},

@@ -33,7 +33,7 @@ func (n *normal) name(kind, id string) string {
 }
 
 var (
-	traceparent = regexp.MustCompile(`\ntraceparent:00-([0-9a-f]{32})-[0-9a-f]{16}-03\n`)
+	traceparent = regexp.MustCompile(`(?m)^traceparent:00-([0-9a-f]{32})-[0-9a-f]{16}-03$`)
 	sessionID   = regexp.MustCompile(`session-[^@\n]+`)
 )
 
@@ -42,7 +42,7 @@ var (
 func (n *normal) frame(f string) string {
 	head, body, _ := strings.Cut(f, "\n\n")
 	head = traceparent.ReplaceAllStringFunc(head, func(s string) string {
-		return "\ntraceparent:" + n.name("trace", traceparent.FindStringSubmatch(s)[1]) + "\n"
+		return "traceparent:" + n.name("trace", traceparent.FindStringSubmatch(s)[1])
 	})
 	head = sessionID.ReplaceAllLiteralString(head, "session")
 	head = uuid.ReplaceAllStringFunc(head, func(id string) string { return n.name("id", id) })

@@ -32,10 +32,12 @@ type process struct {
 	loop   turns
 	trace  string // of all requests that bring none of their own
 
-	mu     sync.Mutex
-	frozen chan struct{} // not nil while frozen; closed by the thaw
-	env    blueapi.Environment
-	sub    *subprocess
+	mu       sync.Mutex
+	frozen   chan struct{} // not nil while frozen; closed by the thaw
+	env      blueapi.Environment
+	sub      *subprocess
+	sessions map[*session]bool // WebSockets
+	ending   bool              // it is to end, and takes no more sessions
 }
 
 var (

@@ -333,16 +333,7 @@ func (s *Server) Restart(d time.Duration) {
 		return
 	}
 	s.down()
-	s.wait.Go(func() {
-		if sleep(s.ctx, d) != nil {
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if !s.closed {
-			s.up()
-		}
-	})
+	s.wait.Go(func() { s.upAfter(d) })
 }
 
 // Reload does what DELETE /environment does.

@@ -90,7 +90,11 @@ func (p *process) upgradeRunPlan(x *Exchange) Answer {
 		return a
 	}
 	return Answer{Status: http.StatusSwitchingProtocols, Header: http.Header{}, session: func(c *websocket.Conn) {
-		(&session{p: p, c: c, trace: traceOf(x), gone: make(chan struct{})}).run()
+		s := &session{p: p, c: c, trace: traceOf(x), gone: make(chan struct{}), ended: make(chan struct{})}
+		if p.enter(s) {
+			defer p.leave(s)
+			s.run()
+		}
 	}}
 }
 
@@ -144,6 +148,28 @@ type session struct {
 	c     *websocket.Conn
 	trace string        // of its request, or empty
 	gone  chan struct{} // closed when the client cannot be told anything any more
+	ended chan struct{} // closed at the end
+}
+
+// enter keeps account of a session, unless the process is about to end.
+func (p *process) enter(s *session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ending {
+		return false
+	}
+	if p.sessions == nil {
+		p.sessions = make(map[*session]bool)
+	}
+	p.sessions[s] = true
+	return true
+}
+
+func (p *process) leave(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.sessions, s)
+	close(s.ended)
 }
 
 // run is the handler: one coroutine in the event loop, which is held up by each of
