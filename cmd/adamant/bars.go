@@ -168,7 +168,7 @@ const (
 )
 
 func (m *moveBar) label() string {
-	if m.Name == "" {
+	if m.Name == "" || strings.EqualFold(m.Name, "unknown") { // 1.21 learns some names late
 		return "a move"
 	}
 	return asRow(m.Name)

@@ -136,18 +136,6 @@ func readDocument(e blueapi.DataEvent) (pyDict, error) {
 	return doc, nil
 }
 
-func readDict(raw json.RawMessage) (pyDict, error) {
-	v, err := parsePython(raw)
-	if err != nil {
-		return nil, err
-	}
-	doc, ok := asReceived(v).(pyDict)
-	if !ok {
-		return nil, errValue
-	}
-	return doc, nil
-}
-
 func (t *table) startRun(doc pyDict) error {
 	t.clear()
 	t.start = doc

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -182,8 +181,6 @@ func (t *liveTable) event(b *strings.Builder, doc pyDict) {
 	b.WriteString(row)
 	b.WriteByte('\n')
 }
-
-var errValue = errors.New("a value that bluesky cannot show here")
 
 func (t *liveTable) row(doc pyDict) (string, error) {
 	at, err := moment(doc, t.loc)

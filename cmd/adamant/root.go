@@ -61,7 +61,7 @@ environment too: BLUEAPI_HOST, BLUEAPI_CONTROLLER_OUTPUT and so on.`,
 			a.controlCommand(blueapi.Abort, asAdamant), a.controlCommand(blueapi.Stop, asAdamant),
 		}},
 		{"What the server has:", []*cobra.Command{
-			a.plansCommand(), a.devicesCommand(), a.envCommand(), a.pythonEnvCommand(),
+			a.plansCommand(), a.devicesCommand(), a.envCommand(), a.pythonEnvCommand(), a.listenCommand(),
 		}},
 		{"As blueapi does it:", []*cobra.Command{a.controllerCommand()}},
 		{"Without a server:", []*cobra.Command{a.demoCommand(), a.simCommand()}},
@@ -96,7 +96,7 @@ func (a *app) controllerCommand() *cobra.Command {
 		a.controllerPlans(&f), a.controllerDevices(&f), a.controllerState(), a.controllerRun(),
 		a.controlCommand(blueapi.Pause, asBlueapi), a.controlCommand(blueapi.Resume, asBlueapi),
 		a.controlCommand(blueapi.Abort, asBlueapi), a.controlCommand(blueapi.Stop, asBlueapi),
-		a.controllerEnv(), a.controllerPythonEnv(&f),
+		a.controllerEnv(), a.controllerPythonEnv(&f), a.controllerListen(&f),
 	} {
 		cmd.DisableFlagsInUseLine = true
 		controller.AddCommand(cmd)

@@ -120,15 +120,20 @@ func (s *screen) say(line string) { s.ui.note("%s", line) }
 
 // stdout is where to print results until the screen is closed.
 func (s *screen) stdout() io.Writer {
-	f, ok := s.ui.out.(*os.File)
-	switch {
-	case !ok || !term.IsTerminal(int(f.Fd())):
-		return s.ui.out
-	case s.stop == nil:
-		return visible{f}
-	default:
+	out := onTerminal(s.ui.out)
+	if _, terminal := out.(visible); terminal && s.stop != nil {
 		return visible{above{s, true}}
 	}
+	return out
+}
+
+// onTerminal returns what to print through so that control characters do not get to a
+// terminal.
+func onTerminal(out io.Writer) io.Writer {
+	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return visible{f}
+	}
+	return out
 }
 
 // visible writes text without control characters.
