@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func (a *app) comeBack(ctx context.Context, task string, own bool, o runOptions,
 	defer c.Close()
 	limited, cancel := withTimeout(ctx, o.timeout, 0)
 	defer cancel()
-	t, err := a.findTarget(limited, c, task)
+	t, err := a.findTarget(ctx, limited, c, task)
 	if err != nil {
 		return err
 	}
@@ -106,7 +107,8 @@ type target struct {
 }
 
 // findTarget finds the run of a task, or of an id, or that of the user who names none.
-func (a *app) findTarget(ctx context.Context, c *blueapi.Client, named string) (t target, err error) {
+// The server is not asked for longer than limited.
+func (a *app) findTarget(ctx, limited context.Context, c *blueapi.Client, named string) (t target, err error) {
 	if t.journal, err = a.knownRuns(ctx, c); err != nil {
 		if named == "" || ctx.Err() != nil {
 			return t, a.endOfJournal(ctx, err)
@@ -137,7 +139,7 @@ func (a *app) findTarget(ctx context.Context, c *blueapi.Client, named string) (
 		}
 	default:
 		t.task = named
-		t.run.Plan, err = a.planOfTask(ctx, c, named)
+		t.run.Plan, err = a.planOfTask(limited, c, named)
 		if err == nil {
 			return t, nil
 		}
@@ -196,6 +198,12 @@ func (j *runJournal) unsettled(ctx context.Context) (run journal.Run, found bool
 	return all[0], true, nil
 }
 
+// attachText is how to come back to a run.
+func attachText(r journal.Run) string {
+	task, _ := r.Task()
+	return "'adamant attach " + cmp.Or(task, r.ID) + "'"
+}
+
 // maxUnsettled is how many runs without a known end are looked at. Who does not wait
 // for the ends of his plans leaves one each time.
 const maxUnsettled = 1000
@@ -223,6 +231,9 @@ func (j *runJournal) allUnsettled(ctx context.Context) ([]journal.Run, error) {
 // mayBeSettled reports whether more can be learnt of a run that ended unknown: whether
 // the server had not forgotten its task, or lost it, when it was last asked.
 func mayBeSettled(r journal.Run) bool {
+	if task, _ := r.Task(); task == "" {
+		return false
+	}
 	switch reasonOf(r.End().Reason) {
 	case blueapi.Silent, blueapi.Stuck, blueapi.Queued, blueapi.Abandoned, 0:
 		return true
@@ -306,7 +317,10 @@ func (j *runJournal) turn(ctx context.Context, t *target, own bool) (owned, live
 	if err != nil {
 		return false, false, err
 	}
-	t.run, err = j.find(ctx, t.run.ID)
+	run, err := j.find(ctx, t.run.ID)
+	if err == nil {
+		t.run = run
+	}
 	return owned, lives, err
 }
 

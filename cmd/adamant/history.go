@@ -236,6 +236,9 @@ func (s *since) Set(text string) error {
 		var n float64
 		n, err = strconv.ParseFloat(days, 64)
 		ago = durationOf(n * (24 * time.Hour).Seconds())
+		if n < 0 {
+			ago = -1
+		}
 	}
 	if err != nil || ago < 0 {
 		return fmt.Errorf("'%s' is neither a duration such as 90m or 7d nor a time such as 2026-11-24 or '2026-11-24 15:00'", text)

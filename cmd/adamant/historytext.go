@@ -57,11 +57,10 @@ func orDash(s string) string {
 
 // remark says more than the word does.
 func (r pastRun) remark() string {
-	task, _ := r.Task()
 	end := r.End()
 	switch {
 	case r.stands == notSettled:
-		return "'adamant attach " + task + "'"
+		return attachText(r.Run)
 	case r.stands == goesOn:
 		return string(r.Last().Step)
 	case end == nil:
@@ -69,7 +68,7 @@ func (r pastRun) remark() string {
 	case end.Outcome != "":
 		return shortOutcome(&blueapi.Outcome{Kind: end.Outcome, Type: end.Type, Message: end.Message})
 	case end.Word == journal.Unknown && mayBeSettled(r.Run):
-		return end.Reason + "; 'adamant attach " + task + "'"
+		return end.Reason + "; " + attachText(r.Run)
 	}
 	switch reasonOf(end.Reason) {
 	case blueapi.NotRecorded:

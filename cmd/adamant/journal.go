@@ -52,16 +52,23 @@ func (a *app) openJournal(ctx context.Context, c *blueapi.Client, o journalOptio
 		return nil, nil // no call can be made either, and the first one will say why
 	}
 	j, err := a.useJournal(ctx, journal.Open)
+	if err != nil {
+		return nil, a.endWithoutJournal(ctx, err)
+	}
+	return a.keepRuns(c, j, server, o.key), nil
+}
+
+// endWithoutJournal is the end of a command whose run cannot be kept; under controller
+// it is not.
+func (a *app) endWithoutJournal(ctx context.Context, err error) error {
 	switch {
-	case err == nil:
-		return a.keepRuns(c, j, server, o.key), nil
 	case ctx.Err() != nil:
-		return nil, endOfInterrupt(a.ui.voice)
+		return endOfInterrupt(a.ui.voice)
 	case a.ui.voice == asBlueapi:
 		a.ui.message("adamant: " + withoutJournal(err))
-		return nil, nil
+		return nil
 	}
-	return nil, ending{msg: a.ui.voice.errorf("nothing was started: %s", journalRefusal(err)), status: statusNotStarted}
+	return ending{msg: a.ui.voice.errorf("nothing was started: %s", journalRefusal(err)), status: statusNotStarted}
 }
 
 // knownRuns is openJournal for a command that comes back to runs: it is nil if there is

@@ -84,6 +84,9 @@ func (j *runJournal) awaitsStart(ctx context.Context, c *blueapi.Client, r journ
 	task, _ = r.Task()
 	switch beforeEnd(r).Step {
 	case journal.Starting:
+		if task == "" { // over a WebSocket: it has not been named
+			return "", false, nil
+		}
 	case journal.NotSent:
 		if lives, err := j.journal.Owned(r.ID); err != nil || !lives {
 			return "", false, nil //nolint:nilerr // then nobody starts it

@@ -137,7 +137,7 @@ func (a *app) pastResult(ctx context.Context, j *runJournal, run journal.Run, f 
 	case end == nil, end.Word == journal.Unknown:
 		e := ending{
 			msg: a.ui.voice.errorf("it is not known how plan %s ended (task %s), nor does the server know now; "+
-				"'adamant attach %s' looks what can be found out", run.Plan, task, task),
+				"%s looks what can be found out", run.Plan, orDash(task), attachText(run)),
 			status: statusUnknown,
 		}
 		if f == jsonText {

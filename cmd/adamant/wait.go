@@ -42,7 +42,7 @@ func (a *app) waitFor(ctx context.Context, task string, timeout time.Duration, f
 	defer c.Close()
 	limited, cancel := withTimeout(ctx, timeout, 0)
 	defer cancel()
-	t, err := a.findTarget(limited, c, task)
+	t, err := a.findTarget(ctx, limited, c, task)
 	if err != nil {
 		return err
 	}
