@@ -2,7 +2,10 @@ package sim_test
 
 import (
 	"context"
+	"encoding/json"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -230,4 +233,73 @@ func TestBrokerPort(t *testing.T) {
 	if err := heard.Subscribed(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// facts are what was recorded of a broker that went away, in testdata/broker.json.
+type facts struct {
+	Outcome     json.RawMessage
+	Errors      []string
+	Initialized bool
+	NextOutcome json.RawMessage `json:"next_outcome"`
+	NextErrors  []string        `json:"next_errors"`
+	Events      int             `json:"events_after_the_broker_is_back"`
+}
+
+// TestBrokerFacts holds what is recorded of plans to the real one's words: what one
+// plan could not tell, the next one does, quoted as often as Python quotes.
+func TestBrokerFacts(t *testing.T) {
+	var recorded map[string]facts
+	b, err := os.ReadFile(filepath.Join("testdata", "broker.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &recorded); err != nil {
+		t.Fatal(err)
+	}
+	for name, run := range map[string][2]string{
+		"broker_lost_quiet_plan":          {"nap", `{"seconds":3}`},
+		"broker_lost_plan_with_documents": {"many_events", `{"n":30,"delay":0.1}`},
+	} {
+		inLab(t, func(l *lab) {
+			var f facts
+			read := func(id string) (outcome json.RawMessage, errs []string) {
+				var task struct {
+					Outcome json.RawMessage
+					Errors  []string
+				}
+				if err := json.Unmarshal([]byte(l.get("/tasks/"+id)), &task); err != nil {
+					t.Fatal(err)
+				}
+				return task.Outcome, task.Errors
+			}
+			id := l.starts(run[0], run[1])
+			l.StopBroker()
+			time.Sleep(4 * time.Second)
+			f.Outcome, f.Errors = read(id)
+			f.Initialized = l.environment().Initialized
+			id = l.starts("nap", `{"seconds":0.1}`)
+			time.Sleep(time.Second)
+			f.NextOutcome, f.NextErrors = read(id)
+			l.StartBroker()
+			time.Sleep(12 * time.Second)
+			heard := l.listen()
+			l.starts("nap", `{"seconds":0.1}`)
+			time.Sleep(time.Second)
+			f.Events = len(strings.Fields(heard.words()))
+			got, want := anonymous(t, f), anonymous(t, recorded[name])
+			if got != want {
+				t.Errorf("%s\n     got %s\nrecorded %s", name, got, want)
+			}
+		})
+	}
+}
+
+// anonymous is a value in JSON, with ids in the order of their appearance.
+func anonymous(t *testing.T, v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNormal(t)
+	return uuid.ReplaceAllStringFunc(string(b), func(id string) string { return n.name("id", id) })
 }

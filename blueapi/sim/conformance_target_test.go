@@ -19,7 +19,7 @@ import (
 
 // A target is a server that is held to recordings of its events.
 type target struct {
-	t          *testing.T
+	t          testing.TB
 	url        string // of the REST API
 	dial       func(context.Context) (net.Conn, error)
 	dialBroker func(context.Context) (net.Conn, error)
@@ -39,7 +39,7 @@ func onTarget(t *testing.T, test func(*target)) {
 	})
 }
 
-func newTarget(t *testing.T, url string, dial, dialBroker func(context.Context) (net.Conn, error)) *target {
+func newTarget(t testing.TB, url string, dial, dialBroker func(context.Context) (net.Conn, error)) *target {
 	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
 	return &target{t: t, url: url, dial: dial, dialBroker: dialBroker, client: &http.Client{Transport: tr}}
 }
@@ -136,7 +136,7 @@ type recordedLine struct {
 	Outcome json.RawMessage
 }
 
-func loadLines(t *testing.T, path ...string) (lines []recordedLine) {
+func loadLines(t testing.TB, path ...string) (lines []recordedLine) {
 	t.Helper()
 	f, err := os.Open(filepath.Join(append([]string{"testdata"}, path...)...))
 	if err != nil {

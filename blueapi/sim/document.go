@@ -188,7 +188,7 @@ func (e *engine) sendFrames(objects []device) error {
 		uid := newID()
 		err := e.send("stream_resource", func() value {
 			return dict(member{"uid", str(uid)}, member{"data_key", str(files[i].key)}, member{"mimetype", str("application/x-hdf5")},
-				member{"uri", str(detectorFile)}, member{"parameters", files[i].parameters}, member{"run_start", str(b.start)})
+				member{"uri", files[i].uri}, member{"parameters", files[i].parameters}, member{"run_start", str(b.start)})
 		})
 		if err != nil {
 			return err

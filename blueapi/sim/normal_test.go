@@ -14,12 +14,12 @@ import (
 // A normal form has names in the place of what differs from one run to the next:
 // of ids in the order of their first appearance, and of times.
 type normal struct {
-	t      *testing.T
+	t      testing.TB
 	names  map[string]string
 	counts map[string]int
 }
 
-func newNormal(t *testing.T) *normal {
+func newNormal(t testing.TB) *normal {
 	return &normal{t, make(map[string]string), make(map[string]int)}
 }
 
@@ -140,7 +140,7 @@ func (n *normal) text(s string) string {
 // compareEvents holds events to those recorded. In which order two motors tell of
 // their progress at the same moment is a matter of luck: of progress, only what is
 // told of each is compared.
-func compareEvents(t *testing.T, what string, got, want []string) {
+func compareEvents(t testing.TB, what string, got, want []string) {
 	t.Helper()
 	gotRest, gotProgress := split(got)
 	wantRest, wantProgress := split(want)
@@ -175,7 +175,7 @@ func split(events []string) (rest, progress []string) {
 var messageNumber = regexp.MustCompile(`@@\d+\n`)
 
 // compare holds what came to what was recorded.
-func compare(t *testing.T, what string, got, want []string) {
+func compare(t testing.TB, what string, got, want []string) {
 	t.Helper()
 	for i := range max(len(got), len(want)) {
 		g, w := "nothing", "nothing"

@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // A device is one of the stage and detectors as the documents of a run have it.
 type device struct {
@@ -23,11 +26,17 @@ type signal struct {
 // A file is one data set in a detector's file.
 type file struct {
 	key        string
+	uri        value
 	data       []member // of its data key
 	parameters value
 }
 
-const detectorFile = "file://localhost/tmp/demo_00000.h5"
+// nextFile has the detector begin a new file.
+func (w *worker) nextFile() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.files++
+}
 
 func soft(name string, config []signal, signals ...signal) device {
 	return device{name: name, config: config, signals: signals}
@@ -35,11 +44,11 @@ func soft(name string, config []signal, signals ...signal) device {
 
 // device is one of the demo devices, by name, as the worker has it now.
 func (w *worker) device(name string) device {
-	if name == "det" {
-		return device{name: "det", files: detectorFiles()}
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if name == "det" {
+		return device{name: "det", files: detectorFiles(max(0, w.files-1))}
+	}
 	var config, signals []signal
 	for _, m := range []*motor{&w.stage.x, &w.stage.y} {
 		config = append(config, signal{name: m.name + "-acceleration_time", value: motorAcceleration.Seconds(), at: w.born},
@@ -49,10 +58,11 @@ func (w *worker) device(name string) device {
 	return soft("stage", config, signals...)
 }
 
-func detectorFiles() []file {
+func detectorFiles(number int) []file {
+	uri := str(fmt.Sprintf("file://localhost/tmp/demo_%05d.h5", number))
 	data := func(dtype, numpy string, shape ...int) []member {
 		return []member{
-			{"source", str(detectorFile)}, {"shape", wholes(shape...)}, {"dtype", str(dtype)},
+			{"source", uri}, {"shape", wholes(shape...)}, {"dtype", str(dtype)},
 			{"dtype_numpy", str(numpy)}, {"external", str("STREAM:")},
 		}
 	}
@@ -60,8 +70,8 @@ func detectorFiles() []file {
 		return dict(member{"chunk_shape", wholes(chunk...)}, member{"dataset", str(dataset)})
 	}
 	return []file{
-		{"det", data("array", "|u1", 1, 240, 320), parameters("/entry/data/data", 1, 240, 320)},
-		{"det-sum", data("number", "<i8", 1), parameters("/entry/sum", 1024)},
+		{"det", uri, data("array", "|u1", 1, 240, 320), parameters("/entry/data/data", 1, 240, 320)},
+		{"det-sum", uri, data("number", "<i8", 1), parameters("/entry/sum", 1024)},
 	}
 }
 

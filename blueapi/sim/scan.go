@@ -3,6 +3,9 @@ package sim
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -101,9 +104,18 @@ func manyEvents(ctx context.Context, n int, detector string, delay time.Duration
 // checkCount is what the plan itself asks of its arguments, before it begins.
 func checkCount(_ context.Context, a Args) error {
 	if string(a["detectors"].(json.RawMessage)) == "[]" {
-		return &PlanError{"ValidationError", tooShort}
+		return &PlanError{"ValidationError", notValid("detectors", "Value should have at least 1 item after validation, not 0", "too_short", "[]", "list")}
+	}
+	if n := a["num"].(int); n < 1 {
+		return &PlanError{"ValidationError", notValid("num", "Input should be greater than or equal to 1", "greater_than_equal", strconv.Itoa(n), "int")}
 	}
 	return nil
+}
+
+// notValid is pydantic's text for an argument of count that is not valid.
+func notValid(name, what, kind, input, inputType string) string {
+	return "1 validation error for count\n" + name + "\n  " + what + " [type=" + kind + ", input_value=" + input + ", input_type=" + inputType +
+		"]\n    For further information visit https://errors.pydantic.dev/2.14/v/" + kind
 }
 
 // count takes a reading of its detectors, num times. The delay counts from one to
@@ -120,8 +132,14 @@ func count(ctx context.Context, a Args) (any, error) {
 	if json.Unmarshal(delay, &one) != nil {
 		_ = json.Unmarshal(delay, &many) // the shape allows for texts too: those are 0
 	}
+	if many != nil && len(many) != num-1 {
+		return nil, &PlanError{"AssertionError", fmt.Sprintf("Number of delays given must be %d: was given %d", num-1, len(many))}
+	}
 	e := engineOf(ctx)
 	frames := &motor{} // that the detector has taken
+	if slices.Contains(detectors, "det") {
+		e.w.nextFile()
+	}
 	return nil, e.within(ctx, countMetadata(a, detectors), func() error {
 		for i := range num {
 			if err := Checkpoint(ctx); err != nil {
@@ -191,12 +209,8 @@ func countMetadata(a Args, detectors []string) []member {
 	return md.members
 }
 
-const (
-	// detectorTime is what a frame of the demo detector takes.
-	detectorTime = 200 * time.Millisecond
-	tooShort     = "1 validation error for count\ndetectors\n  Value should have at least 1 item after validation, not 0 " +
-		"[type=too_short, input_value=[], input_type=list]\n    For further information visit https://errors.pydantic.dev/2.14/v/too_short"
-)
+// detectorTime is what a frame of the demo detector takes.
+const detectorTime = 200 * time.Millisecond
 
 // moves moves the stage and, if it is to, back.
 func moves(ctx context.Context, a Args) (any, error) {

@@ -42,6 +42,7 @@ type worker struct {
 	pipes    map[*pipe]bool          // WebSockets that want its events
 	errors   []string                // that no event has told yet
 	scans    int                     // how many runs were opened
+	files    int                     // how many the detector has begun
 	stage    struct{ x, y motor }
 
 	publisher *publisher
