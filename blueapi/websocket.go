@@ -35,7 +35,7 @@ func (c *Client) RunWebSocket(ctx context.Context, req TaskRequest) (Result, err
 		err = w.watch(ctx)
 	}
 	if err == nil {
-		w.close(ctx, true)
+		w.close(ctx, r.events.ended)
 		result := r.outcome()
 		_ = r.record(ctx, Entry{Step: StepEnded, Result: &result}) // it has ended either way
 		return result, nil
@@ -267,8 +267,8 @@ func (w *socketRun) watch(ctx context.Context) error {
 			routines.Go(func() { sights <- r.look(ctx) })
 		case s := <-sights:
 			looking = false
-			switch {
-			case s.err != nil && !w.alive(s.err):
+			switch { // a look that failed may have been begun before there was something to see
+			case s.err != nil && !again && !w.alive(s.err):
 				return s.err
 			case s.err == nil:
 				if r.saw(s); s.over {

@@ -123,7 +123,7 @@ func (c *Client) upgrade(ctx context.Context, op *operation, a retry.Attempt) (*
 		return nil, op.foreign(resp.StatusCode, "no WebSocket: "+excerpt(answer))
 	}
 	s := &socket{link: link, events: make(chan Event), ended: make(chan struct{})}
-	conn, _, err := websocket.Dial(ctx, r.URL.String(), &websocket.DialOptions{
+	conn, _, err := websocket.Dial(ctx, r.URL.String(), &websocket.DialOptions{ //nolint:bodyclose // Dial does
 		HTTPClient: &http.Client{Transport: roundTripper(send)}, HTTPHeader: r.Header,
 		OnPingReceived: func(context.Context, []byte) bool {
 			s.hear()
@@ -200,7 +200,8 @@ type socketMessage struct {
 
 // read hands the updates over until the server refuses or the connection ends, and says
 // why. What it does not understand it leaves out: to close the connection would abort
-// the plan.
+// the plan. That includes a message that was cut off, which may come without an error
+// (coder/websocket 1.8.15), but is never JSON.
 func (s *socket) read(ctx context.Context, updates chan<- []byte) error {
 	updated := false
 	for {

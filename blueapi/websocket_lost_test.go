@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -46,11 +47,7 @@ func (s *replayer) add(id string, changes ...string) map[string]any {
 }
 
 func (s *replayer) set(task map[string]any, as map[string]any) {
-	s.change(func() {
-		for k, v := range as {
-			task[k] = v
-		}
-	})
+	s.change(func() { maps.Copy(task, as) })
 }
 
 // hold keeps the connection open without a word until the client leaves.
