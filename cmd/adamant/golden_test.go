@@ -1,9 +1,10 @@
 package main
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/adamant-go/adamant/blueapi"
 )
 
 // golden is a command that was recorded with blueapi's own client.
@@ -31,7 +35,6 @@ const recordedAt = "127.0.0.1:29142"
 // so that the list stays true.
 const (
 	ownText   = "adamant has a help and a version of its own"
-	noEvents  = "the table of documents needs the broker's events; this version follows by polling"
 	spared    = "the recorded client fails because the broker is away; adamant runs the plan without"
 	slowStart = "the recorded client gives up at the server's 500; adamant sees the plan start and end"
 	needsKill = "needs a server that dies; not run here"
@@ -41,11 +44,8 @@ var knownDifferences = map[string]string{
 	"help": ownText, "help-controller": ownText, "help-controller-plans": ownText,
 	"help-controller-devices": ownText, "help-controller-run": ownText, "help-controller-state": ownText,
 	"help-controller-pause": ownText, "help-controller-resume": ownText, "help-controller-abort": ownText,
-	"help-controller-stop": ownText, "help-controller-env": ownText, "help-controller-get-python-env": ownText,
+	"help-controller-stop": ownText, "help-controller-env": ownText, "help-controller-get-python-env": ownText, "help-controller-listen": ownText,
 	"version": ownText,
-
-	"run-count": noEvents, "run-many-events": noEvents,
-	"run-interrupted-events-stomp": noEvents, "run-interrupted-events-ws": noEvents,
 
 	"broker-down-run":      spared,
 	"run-slow-start":       slowStart,
@@ -96,7 +96,7 @@ func (c golden) check(t *testing.T) (same, stderrSame bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, stderr, exit := c.run(t)
+	stdout, stderr, exit := c.run(t, string(want))
 	same = withoutIDs(stdout) == withoutIDs(string(want)) && exit == c.Exit
 	switch {
 	case same && reason != "":
@@ -110,10 +110,16 @@ func (c golden) check(t *testing.T) (same, stderrSame bool) {
 
 // run runs the program as the recorded client was run, against a server that
 // is in the state that the name of the case tells.
-func (c golden) run(t *testing.T) (stdout, stderr string, exit int) {
+func (c golden) run(t *testing.T, want string) (stdout, stderr string, exit int) {
 	t.Helper()
 	server := newReplay(t, sceneOf(c.Name))
-	here := strings.NewReplacer(recordedAt, strings.TrimPrefix(server.URL, "http://"))
+	broker, brokerAt := newTestBroker(t)
+	here := strings.NewReplacer(recordedAt, strings.TrimPrefix(server.URL, "http://"), recordedBroker, brokerAt)
+	server.publish = func(task string) {
+		for _, e := range c.events(t, task) {
+			broker.Publish(blueapi.DefaultDestination, e)
+		}
+	}
 
 	dir := t.TempDir()
 	configs, err := filepath.Glob("testdata/golden/config/*.yaml")
@@ -130,35 +136,38 @@ func (c golden) run(t *testing.T) (stdout, stderr string, exit int) {
 		}
 	}
 
-	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), c.Argv[0]) // TestMain has put it in PATH
+	out := watch(func(s string) bool { return withoutIDs(s) == withoutIDs(want) })
+	errs := watch(func(s string) bool { return strings.HasSuffix(s, "\nPress enter to exit\n") })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // one that listens may wait for ever
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.Argv[0]) // TestMain has put it in PATH
 	for _, arg := range c.Argv[1:] {
 		cmd.Args = append(cmd.Args, here.Replace(arg))
 	}
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, quickExit}
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, errs
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TZ=UTC", quickExit}
 	for k, v := range c.Env {
 		cmd.Env = append(cmd.Env, k+"="+here.Replace(v))
+	}
+	var stdin io.WriteCloser
+	if strings.HasPrefix(c.Name, "listen-") {
+		if stdin, err = cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if strings.HasPrefix(c.Name, "run-interrupted") {
-		ended := make(chan struct{})
-		defer close(ended)
-		go func() {
-			select {
-			case <-server.started:
-				_ = cmd.Process.Signal(os.Interrupt)
-			case <-ended:
-			}
-		}()
-	}
+	ended := make(chan struct{})
+	var attended sync.WaitGroup
+	attended.Go(func() { c.attend(cmd, stdin, want, broker, server.started, out, errs, ended) })
+	defer attended.Wait()
+	defer close(ended)
 	var failed *exec.ExitError
 	if err := cmd.Wait(); err != nil && !errors.As(err, &failed) {
 		t.Fatal(err)
 	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+	return out.String(), strings.ReplaceAll(errs.String(), brokerAt, recordedBroker), cmd.ProcessState.ExitCode()
 }
 
 func sceneOf(name string) (s scene) {

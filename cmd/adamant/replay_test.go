@@ -19,7 +19,8 @@ import (
 type replay struct {
 	*httptest.Server
 	recorded []exchange
-	started  chan struct{} // closed at the first look at a task that runs
+	started  chan struct{}     // closed at the first look at a task that runs
+	publish  func(task string) // nil, or what publishes the events of a task that is started
 
 	mu      sync.Mutex
 	scene   scene
@@ -202,6 +203,9 @@ func (r *replay) start(w http.ResponseWriter, body []byte) {
 	_ = json.Unmarshal(body, &request)
 	if name := or(r.scene.start, "start"); name == "start" || name == "start-slow" {
 		r.task = request.ID
+		if r.publish != nil {
+			r.publish(request.ID)
+		}
 	}
 	r.answer(w, or(r.scene.start, "start"), func(s string) string {
 		if strings.HasPrefix(s, `{"task_id"`) {
