@@ -1,0 +1,245 @@
+// Package gateway stands in front of a blueapi server, for callers that nobody will
+// rewrite: what adamant's own clients do about a network that fails, it does for them.
+//
+// A [Gateway] is an http.Handler that speaks the server's own REST, so that nothing in
+// a caller changes but an address:
+//
+//	g := &gateway.Gateway{Upstream: "http://i22-blueapi.diamond.ac.uk"}
+//	defer g.Close()
+//	server := http.Server{Handler: g, ReadHeaderTimeout: 10 * time.Second}
+//
+// All callers share what is known of the server, and wait for it together. Reads,
+// submitted tasks and deletions are sent again; reads that are alike are sent once. The
+// request that starts a plan is sent once and its fate found out by looking; control
+// commands are bound to the plan that was active; while the environment is reloaded
+// everything else is held back. What the gateway cannot find out it says: an answer
+// that bears Adamant-Verdict is its own, with a body like those of blueapi's errors.
+//
+//	503 not-sent   nothing was sent that has an effect: it may be asked again
+//	503 withdrawn  the task named was deleted before it could start
+//	504 unknown    the request was sent, and nobody knows what it did; not to be repeated
+//
+// Credentials are passed on with each request, and bear the gateway's own requests on
+// the caller's behalf; they are not kept, nor told to Log.
+//
+// How large headers may be, how many connections there are, and how long a caller may
+// take to send a request are the http.Server's business. It must not limit the time of
+// an answer (WriteTimeout): to resume a plan is answered when that has ended.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/retry"
+	"github.com/adamant-go/adamant/retryhttp"
+)
+
+const (
+	defaultMaxWaiting = 1000
+	defaultMaxBody    = 16 << 20
+	// idleTimeout is shorter than the five seconds after which uvicorn, blueapi's
+	// web server, closes an idle connection.
+	idleTimeout = 4 * time.Second
+	// idleConns is how many connections are kept for later.
+	idleConns = 64
+)
+
+// Gateway is an http.Handler in front of one blueapi server. Its fields are set before
+// it is first used; its methods may be called concurrently. It must not be copied, and
+// must be closed.
+type Gateway struct {
+	// Upstream is the server's URL; empty means blueapi.DefaultURL. A path in it is
+	// put before the callers' paths, and a user in it is who callers are that say
+	// nothing of themselves.
+	Upstream string
+	// Transport gives settings of the connections to the server; nil means
+	// net/http's defaults. It is cloned.
+	Transport *http.Transport
+	// Wait is how long callers wait for a server that is away; zero means as long as
+	// five attempts take.
+	Wait time.Duration
+	// Broker is the server's message broker; nil means none.
+	Broker *blueapi.Broker
+	// Aliases allows that a task whose start was lost, and which was withdrawn, is
+	// replaced by another of the same content, which callers see under the id of
+	// the first.
+	Aliases bool
+	// AliasStore keeps the aliases for the gateway that comes after this one; nil
+	// keeps nothing.
+	AliasStore AliasStore
+	// Journal keeps what becomes of the tasks that callers start; nil keeps nothing.
+	Journal blueapi.Journal
+	// Unsettled are the starts that an earlier gateway did not live to settle: no
+	// request to start one of these tasks is sent again.
+	Unsettled []blueapi.Attachment
+	// Trace observes the calls to the server; nil means nobody does. The context of
+	// each is that of the caller's request.
+	Trace *retry.Trace
+	// Log is given a record of each caller's request when that has been answered, or
+	// its caller has gone; nil means nobody is. It is called concurrently.
+	Log func(Record)
+	// MaxWaiting is how many callers may wait for an answer; zero means 1,000. Who
+	// comes beyond that is told so at once; commands that pause or end a plan are
+	// always let in.
+	MaxWaiting int
+	// MaxBody is how large a caller's request may be, in bytes; zero means 16 MiB.
+	MaxBody int
+
+	once      sync.Once
+	upstream  *url.URL
+	setUpErr  error
+	since     time.Time
+	life      context.Context //nolint:containedctx // the gateway's: what goes on for nobody's request ends with it
+	end       context.CancelFunc
+	work      sync.WaitGroup // what goes on for nobody's request
+	gate      retry.Gate
+	trace     *retry.Trace
+	client    *blueapi.Client
+	wire      retryhttp.Wire      // for the paths that are known
+	transport retryhttp.Transport // for all others
+	proxy     httputil.ReverseProxy
+
+	callers  atomic.Int64
+	draining atomic.Bool
+	closing  sync.Mutex
+	closed   bool // guarded by closing
+	counts   counts
+	hold     hold
+	merger   merger
+	starts   starts
+	aliases  aliases
+	worker   sighting
+}
+
+func (g *Gateway) setUp() {
+	g.since = time.Now()
+	g.life, g.end = context.WithCancel(context.Background())
+	g.upstream, g.setUpErr = parseUpstream(g.Upstream)
+	if g.setUpErr != nil {
+		return
+	}
+	base := g.base()
+	g.trace = retry.JoinTraces(g.Trace, g.ownTrace())
+	g.client = &blueapi.Client{
+		URL: g.upstream.String(), Transport: base, Gate: &g.gate, Wait: g.Wait, Trace: g.trace,
+		Header: identify, Journal: g.Journal, RunTrace: g.starts.trace(),
+	}
+	g.wire.Base = base
+	g.transport = retryhttp.Transport{
+		Base: base, Safety: safetyOf, RequestLimit: int64(g.maxBody()),
+		Policy: retry.Policy{Gate: &g.gate, Wait: g.Wait, Trace: g.trace, Silence: silenceLimit},
+	}
+	g.proxy = httputil.ReverseProxy{
+		Rewrite: g.rewrite, Transport: forward(g.forward), ModifyResponse: g.modify, ErrorHandler: g.fail,
+		FlushInterval: -1, ErrorLog: silent(),
+	}
+	g.starts.remember(g.Unsettled)
+	g.setUpErr = g.aliases.load(g.life, g.AliasStore)
+}
+
+// base is how connections are made. Compression is between caller and server.
+func (g *Gateway) base() *http.Transport {
+	base := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+	if g.Transport != nil {
+		base = g.Transport.Clone()
+	}
+	base.DisableCompression = true
+	base.IdleConnTimeout = idleTimeout
+	if base.MaxIdleConnsPerHost == 0 {
+		base.MaxIdleConnsPerHost = idleConns
+	}
+	return base
+}
+
+func parseUpstream(s string) (*url.URL, error) {
+	if s == "" {
+		s = blueapi.DefaultURL
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, errors.New("gateway: the server's URL is malformed") // it may hold a password
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return nil, errors.New("gateway: the server's URL must begin with http:// or https:// and name a host")
+	}
+	u.RawQuery, u.Fragment = "", ""
+	return u, nil
+}
+
+func (g *Gateway) maxBody() int {
+	if g.MaxBody == 0 {
+		return defaultMaxBody
+	}
+	return g.MaxBody
+}
+
+// ServeHTTP answers a caller.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.once.Do(g.setUp)
+	g.counts.requests.Add(1)
+	c := newCaller(r)
+	out := &answerWriter{ResponseWriter: w}
+	out.Header()["Content-Type"] = nil // or net/http would guess, where the server says nothing
+	if g.Log != nil {
+		defer g.log(c, r, out)
+	}
+	leave, refusal := g.admit(c, r)
+	if refusal != nil {
+		c.did(TurnedAway)
+		refusal.write(out)
+		return
+	}
+	defer leave()
+	if refusal := g.readBody(out, r, c); refusal != nil {
+		c.did(TurnedAway)
+		refusal.write(out)
+		return
+	}
+	ctx := context.WithValue(r.Context(), callerKey{}, c)
+	if c.nested {
+		ctx = retry.Within(ctx)
+	}
+	r = r.WithContext(ctx)
+	if c.route.kind == runPlan {
+		g.serveRunPlan(out, r)
+		return
+	}
+	g.proxy.ServeHTTP(out, r)
+}
+
+// Drain turns away callers that come from now on. Those who are here are served.
+func (g *Gateway) Drain() { g.draining.Store(true) }
+
+// Close ends everything that the gateway has started, and waits for that. Callers that
+// are still here are told what is known by then.
+func (g *Gateway) Close() error {
+	g.once.Do(g.setUp)
+	g.Drain()
+	g.closing.Lock()
+	g.closed = true
+	g.closing.Unlock()
+	g.end()
+	g.work.Wait()
+	if g.client != nil {
+		g.client.Close()
+	}
+	g.wire.CloseIdleConnections()
+	g.transport.CloseIdleConnections()
+	return nil
+}
+
+// detached returns a context for what goes on after the caller of ctx has gone. It
+// ends with the gateway.
+func (g *Gateway) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(g.life, cancel)
+	return ctx, func() { stop(); cancel() }
+}

@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+
+	"github.com/adamant-go/adamant/retry"
+	"github.com/adamant-go/adamant/retryhttp"
+)
+
+// forward is a function as a RoundTripper.
+type forward func(*http.Request) (*http.Response, error)
+
+// RoundTrip calls the function.
+func (f forward) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// silent is where net/http logs: what it has to say may show what a caller sent.
+func silent() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// rewrite turns a caller's request into one to the server. What speaks of the way from
+// the caller to here is gone by now, and what a proxy before the gateway said of it,
+// which uvicorn would believe from a neighbour.
+func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
+	c := callerOf(p.In.Context())
+	p.Out.URL.RawQuery = p.In.URL.RawQuery
+	p.Out.TransferEncoding = nil
+	if len(c.body) > 0 {
+		p.Out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
+		p.Out.Body, _ = p.Out.GetBody()
+	}
+	p.Out.Header.Del(retryhttp.HeaderAttempt)
+	p.Out.Header.Del(retryhttp.HeaderLayer)
+	p.Out.Header.Del("Expect") // met when the body was read
+	if c.header = p.Out.Header; c.route.kind == other || c.route.kind == runPlan {
+		p.SetURL(g.upstream)
+		g.introduce(p.Out)
+		// So that a gateway at the server's end knows that somebody stands behind it.
+		p.Out.Header.Set(retryhttp.HeaderLayer, "adamant")
+	}
+}
+
+// forward has a request answered.
+func (g *Gateway) forward(r *http.Request) (*http.Response, error) {
+	c := callerOf(r.Context())
+	switch c.route.kind {
+	case other, runPlan:
+		return g.pass(r)
+	case read, submit, deleteTask, startTask, setState, reload:
+	}
+	return g.aliases.show(g.answer(r, c)).response(r), nil
+}
+
+// answer answers what is known of blueapi.
+func (g *Gateway) answer(r *http.Request, c *caller) reply {
+	ctx, op := r.Context(), c.operation(r)
+	if c.route.id != "" {
+		op.path = c.route.taskPath(g.aliases.real(c.route.id))
+	}
+	var out outcome
+	var err error
+	switch c.route.kind {
+	case read:
+		out, err = g.read(ctx, op)
+	case deleteTask:
+		return g.deleteTask(ctx, op)
+	case startTask:
+		return g.startTask(ctx, c, op)
+	case setState:
+		return g.setState(ctx, c, op)
+	case reload:
+		return g.reload(ctx, c, op)
+	case submit, other, runPlan: // a task may be stored twice: nothing moves
+		out, err = g.call(ctx, op)
+	}
+	if err != nil {
+		return failed(err, op.safety)
+	}
+	g.notice(c, out)
+	return out.reply
+}
+
+// deleteTask deletes a task. One that is gone after a request that was not answered
+// was deleted by that.
+func (g *Gateway) deleteTask(ctx context.Context, op operation) reply {
+	out, err := g.call(ctx, op)
+	switch {
+	case err != nil:
+		return failed(err, op.safety)
+	case out.status == http.StatusNotFound && out.doubtful:
+		id, _ := url.PathUnescape(op.path[strings.LastIndex(op.path, "/")+1:])
+		return like(out.header, http.StatusOK, taskID{&id})
+	}
+	return out.reply
+}
+
+// taskID is the body of what names a task.
+type taskID struct {
+	ID *string `json:"task_id"`
+}
+
+// pass passes a request on of which nothing is known, and streams the answer.
+func (g *Gateway) pass(r *http.Request) (*http.Response, error) {
+	c := callerOf(r.Context())
+	if !c.route.free {
+		if err := g.hold.enter(r.Context()); err != nil {
+			return nil, err
+		}
+		defer g.hold.leave()
+	}
+	resp, err := g.transport.RoundTrip(r)
+	if err != nil {
+		return failed(err, safetyOf(r)).response(r), nil
+	}
+	return resp, nil
+}
+
+// modify changes an answer on its way to the caller.
+func (g *Gateway) modify(resp *http.Response) error {
+	if to := resp.Header.Get("Location"); to != "" {
+		resp.Header.Set("Location", g.location(callerOf(resp.Request.Context()), to))
+	}
+	return nil
+}
+
+// location is where a caller finds what the server, going by the name that the gateway
+// knows it by, has at a URL. Other URLs are left as they are; so is one at which the
+// caller is already, as when a proxy wants to be spoken to by TLS: it would go round in
+// a circle.
+func (g *Gateway) location(c *caller, to string) string {
+	u, err := url.Parse(to)
+	if err != nil || u.Host != "" && !strings.EqualFold(u.Host, g.upstream.Host) {
+		return to
+	}
+	if base := strings.TrimRight(g.upstream.Path, "/"); base != "" {
+		path, under := strings.CutPrefix(u.Path, base+"/")
+		if !under {
+			return to
+		}
+		u.Path, u.RawPath = "/"+path, ""
+	}
+	if u.Host == "" {
+		return u.String()
+	}
+	if u.Path == c.path && u.Scheme != g.upstream.Scheme {
+		return to
+	}
+	u.Scheme, u.Host, u.User = c.scheme, c.host, nil
+	return u.String()
+}
+
+// fail answers a caller whose request did not come to an answer: mostly because it has
+// gone.
+func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if _, ok := errors.AsType[*retry.Error](err); !ok && !isOver(r.Context()) && !errors.Is(err, errClosed) {
+		refuse(nil, http.StatusBadGateway, "the request could not be passed on: "+err.Error()).write(w)
+		return
+	}
+	failed(err, safetyOf(r)).write(w)
+}

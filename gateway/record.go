@@ -1,0 +1,49 @@
+package gateway
+
+import "time"
+
+// Deed is what the gateway did for a caller beyond passing its request on.
+type Deed string
+
+// The deeds. Of several the last one is told.
+const (
+	// TurnedAway: the request was not dealt with, because there were too many, it was
+	// too large, or the gateway was shutting down.
+	TurnedAway Deed = "turned away"
+	// Merged: the caller got the answer to another's read, which was the same.
+	Merged Deed = "merged"
+	// Joined: the task was being started for another caller already.
+	Joined Deed = "joined"
+	// Settled: the answer to the start of a plan was lost, and it was found out what
+	// had become of it.
+	Settled Deed = "settled"
+	// Replaced: the start of a plan was lost, and another task was started in place of
+	// the caller's.
+	Replaced Deed = "replaced"
+	// Guarded: a control command was not sent, since there was nothing to control.
+	Guarded Deed = "guarded"
+)
+
+// Record is what became of one request of a caller. It holds no header, no body, and no
+// query.
+type Record struct {
+	// At is when the request came.
+	At     time.Time
+	Took   time.Duration
+	Method string
+	Path   string
+	// Status is that of the answer; 0 if none was begun.
+	Status int
+	// Verdict is the gateway's own word, if the answer bears one: not-sent, withdrawn
+	// or unknown.
+	Verdict string
+	// Attempts is how many requests to the server were begun for it: more than one
+	// where a protocol wants several, and none where another caller's served.
+	Attempts int
+	// Resends is how many of them repeated another.
+	Resends int
+	// Deed is what was done for the caller; "" if its request was just passed on.
+	Deed Deed
+	// Gone tells that the caller did not wait for the answer.
+	Gone bool
+}

@@ -1,0 +1,173 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/adamant-go/adamant/blueapi"
+)
+
+// starts are the tasks that are being started, and those of which it is not known
+// whether they were: a task is on the wire in at most one request to start it, whoever
+// asks. The zero starts is empty.
+type starts struct {
+	mu       sync.Mutex
+	underWay map[string]*start // by the id at the server
+	// unsettled are those whose request was sent and of which nobody knows what it did.
+	unsettled map[string]blueapi.Attachment
+}
+
+// start is one start of a task, for all who ask for it while it is under way.
+type start struct {
+	who    string // the credentials by which it is done
+	ended  chan struct{}
+	answer reply // once it has ended
+	cancel context.CancelFunc
+
+	// Guarded by the mutex of starts.
+	waiting     int
+	sending     bool // the request may have been sent: the rest is done for nobody too
+	looked      bool // its answer was not what was hoped for
+	withdrawing bool
+}
+
+// join finds the start of a task that is under way, or makes one, which its maker then
+// has to carry out.
+func (s *starts) join(id, who string) (st *start, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st = s.underWay[id]; st != nil {
+		if st.who == who {
+			st.waiting++
+		}
+		return st, false
+	}
+	st = &start{who: who, ended: make(chan struct{}), waiting: 1}
+	if s.underWay == nil {
+		s.underWay = make(map[string]*start)
+	}
+	s.underWay[id] = st
+	return st, true
+}
+
+// rename has a start be of another task, which took the place of the first.
+func (s *starts) rename(old, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.underWay[old]
+	st.withdrawing = false
+	s.underWay[id] = st
+	delete(s.underWay, old)
+}
+
+// leave tells that a caller has gone. If none is left, and nothing was sent, the start
+// is off.
+func (s *starts) leave(st *start) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.waiting--; st.waiting == 0 && !st.sending {
+		st.cancel()
+	}
+}
+
+// end tells those who wait for a start what became of it.
+func (s *starts) end(st *start, answer reply) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, other := range s.underWay {
+		if other == st {
+			delete(s.underWay, id)
+		}
+	}
+	st.answer = answer
+	close(st.ended)
+}
+
+// trace follows the runs that the gateway's client starts.
+func (s *starts) trace() *blueapi.RunTrace {
+	note := func(id string, f func(*start)) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if st := s.underWay[id]; st != nil {
+			f(st)
+		}
+	}
+	return &blueapi.RunTrace{
+		Starting:    func(id string) { note(id, func(st *start) { st.sending = true }) },
+		Looking:     func(id string, _ error) { note(id, func(st *start) { st.looked = true }) },
+		Withdrawing: func(id string, _ error) { note(id, func(st *start) { st.looked, st.withdrawing = true, true }) },
+	}
+}
+
+// commit tells that the request is about to be sent, so that the start is carried out
+// for nobody too.
+func (s *starts) commit(st *start) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.sending = true
+}
+
+// history returns what the runs of a start have come to.
+func (s *starts) history(st *start) (looked, withdrawing bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return st.looked, st.withdrawing
+}
+
+// remember takes over what an earlier gateway left.
+func (s *starts) remember(unsettled []blueapi.Attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsettled = make(map[string]blueapi.Attachment)
+	for _, a := range unsettled {
+		a.Step, a.Owned = blueapi.StepStarting, true
+		s.unsettled[a.TaskID] = a
+	}
+}
+
+// isUnsettled reports whether a request to start a task was sent whose fate is not
+// known.
+func (s *starts) isUnsettled(id string) (blueapi.Attachment, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, ok := s.unsettled[id]
+	return a, ok
+}
+
+// unclear keeps a start in mind whose fate is not known.
+func (s *starts) unclear(a blueapi.Attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.unsettled[a.TaskID]; !known {
+		s.unsettled[a.TaskID] = a
+	}
+}
+
+// settled forgets a start whose fate is known; "" forgets all, when the environment has
+// changed.
+func (s *starts) settled(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id == "" {
+		clear(s.unsettled)
+		return
+	}
+	delete(s.unsettled, id)
+}
+
+// list names the tasks that are being started, and those of which nobody knows.
+func (s *starts) list(names *aliases) (underWay, unsettled []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	underWay, unsettled = []string{}, []string{}
+	for id := range s.underWay {
+		underWay = append(underWay, names.shown(id))
+	}
+	for id := range s.unsettled {
+		unsettled = append(unsettled, names.shown(id))
+	}
+	slices.Sort(underWay)
+	slices.Sort(unsettled)
+	return underWay, unsettled
+}

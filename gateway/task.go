@@ -1,0 +1,325 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"time"
+	"unicode/utf8"
+
+	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/retry"
+	"github.com/adamant-go/adamant/retryhttp"
+)
+
+// maxTasks is how many tasks are made at most in place of one whose start got lost, as
+// for a run of blueapi's client.
+const maxTasks = 5
+
+// busy is what blueapi says to a request to start a task while another runs.
+const busy = "Worker already active"
+
+// startTask has a task started, at most once, and answers when that is clear. A caller
+// who goes away before anything was sent takes the request back.
+func (g *Gateway) startTask(ctx context.Context, c *caller, op operation) reply {
+	id, ok := taskOf(op)
+	if !ok { // the server will refuse it; if not, it was sent but once
+		out, err := g.sendOnce(ctx, op)
+		if err != nil {
+			return failed(err, retry.Once)
+		}
+		return out.reply
+	}
+	who := c.credentials()
+	if c.nested {
+		who += "\nnested"
+	}
+	for asked := id; ; {
+		id := g.aliases.real(asked)
+		st, first := g.starts.join(id, who)
+		if first {
+			detached, cancel := g.detached(ctx)
+			st.cancel = cancel
+			if !g.goOn(func() {
+				defer cancel()
+				g.starts.end(st, g.start(detached, st, c, op, id))
+			}) {
+				cancel()
+				g.starts.end(st, turnAway(errClosed.Error()))
+			}
+		} else if st.who == who {
+			c.did(Joined)
+		}
+		select {
+		case <-st.ended:
+			if st.who == who {
+				return st.answer
+			}
+			// Who else asked may not be told what came of it: ask again.
+		case <-ctx.Done():
+			if st.who == who {
+				g.starts.leave(st)
+			}
+			text := "task " + asked + " was to be started, and its caller did not wait for what became of that"
+			return refuse(nil, http.StatusGatewayTimeout, text).with(retryhttp.HeaderVerdict, verdictUnknown)
+		}
+	}
+}
+
+// taskOf reads which task is to be started. It is not ok if blueapi might read it in
+// another way, or refuse it.
+func taskOf(op operation) (id string, ok bool) {
+	var fields map[string]json.RawMessage
+	if op.query != "" || !readJSON(op, &fields) || len(fields) != 1 {
+		return "", false
+	}
+	err := json.Unmarshal(fields["task_id"], &id)
+	return id, err == nil && id != ""
+}
+
+// readJSON reads the body of a request, if it is plain JSON beyond doubt.
+func readJSON(op operation, into any) bool {
+	kind, _, err := mime.ParseMediaType(op.header.Get("Content-Type"))
+	if err != nil || kind != "application/json" || !utf8.Valid(op.body) {
+		return false
+	}
+	d := json.NewDecoder(bytes.NewReader(op.body))
+	if d.Decode(into) != nil {
+		return false
+	}
+	_, err = d.Token()
+	return errors.Is(err, io.EOF)
+}
+
+// sendOnce passes on a request that must not be sent twice.
+func (g *Gateway) sendOnce(ctx context.Context, op operation) (outcome, error) {
+	op.safety, op.fresh, op.silence = retry.Once, true, startSilenceLimit
+	return g.call(ctx, op)
+}
+
+// startOnce passes on a request to start a task: what comes of it is for the caller to
+// find out, or there is nothing to start. It is doubtful if nobody knows.
+func (g *Gateway) startOnce(ctx context.Context, op operation, id string) (answer reply, doubtful bool) {
+	op.body = marshal(taskID{&id})
+	out, err := g.sendOnce(ctx, op)
+	if err == nil {
+		if out.status == http.StatusOK {
+			g.worker.saw(id, out.sent)
+		}
+		return out.reply, false
+	}
+	if tries, ok := errors.AsType[*retry.Error](err); !ok || !tries.Sent {
+		return notSent(err), false
+	}
+	if answer, ok := lastAnswer(err); ok {
+		return answer, true
+	}
+	return g.unknown(nil, id, err), true
+}
+
+// start starts a task for all who have asked for that.
+func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation, id string) reply {
+	if before, ok := g.starts.isUnsettled(id); ok {
+		return g.settle(ctx, st, c, before, nil)
+	}
+	if c.nested { // who asks finds out by itself, and must be left to it
+		g.starts.commit(st)
+		sent := time.Now()
+		answer, doubtful := g.startOnce(ctx, op, id)
+		if doubtful {
+			g.starts.unclear(blueapi.Attachment{TaskID: id, Step: blueapi.StepStarting, At: sent, Owned: true})
+		}
+		return answer
+	}
+	seen, err := g.call(ctx, c.reading("GET /tasks/{id}", "/tasks/"+url.PathEscape(id)))
+	if err != nil {
+		return notSent(err)
+	}
+	var task blueapi.Task
+	switch {
+	case seen.status == http.StatusNotFound:
+		answer, _ := g.startOnce(ctx, op, id) // there is nothing to start: the server says so
+		return answer
+	case seen.status != http.StatusOK:
+		return seen.reply
+	case json.Unmarshal(seen.body, &task) != nil || task.ID != id:
+		return refuse(seen.header, http.StatusBadGateway, "the server does not answer as blueapi does")
+	case !task.IsPending:
+		answer, _ := g.startOnce(ctx, op, id) // the same
+		return answer
+	}
+	if state, err := g.client.WorkerState(ctx); err == nil && state != blueapi.StateIdle {
+		// The server would say so too, or, if its plan is paused, that it is broken.
+		// Not asking leaves the task as it is.
+		return refuse(seen.header, http.StatusConflict, busy)
+	}
+	return g.run(ctx, st, seen.header, id, &task)
+}
+
+// settle finds out what became of a request that was sent before, and goes on from
+// there.
+func (g *Gateway) settle(ctx context.Context, st *start, c *caller, before blueapi.Attachment, seen http.Header) reply {
+	g.starts.commit(st)
+	c.did(Settled)
+	var content *blueapi.Task
+	if task, err := g.client.Task(ctx, before.TaskID); err == nil && !c.nested {
+		content = &task
+	}
+	run, err := g.client.Attach(ctx, before)
+	if err == nil {
+		run.Close()
+		return g.begun(seen, before.TaskID)
+	}
+	e, ok := errors.AsType[*blueapi.RunError](err)
+	switch {
+	case !ok: // it has no record, or cannot be asked for
+		if gone, refused := refusalOf(seen, err); refused {
+			g.starts.settled(before.TaskID)
+			return gone
+		}
+		return g.unknown(seen, before.TaskID, err)
+	case e.Word == blueapi.Unknown:
+		return g.unknown(seen, before.TaskID, e)
+	}
+	g.starts.settled(before.TaskID)
+	next, answer := g.withdrawn(ctx, seen, before.TaskID, content, e)
+	if next == "" {
+		return answer
+	}
+	g.starts.rename(before.TaskID, next)
+	return g.run(ctx, st, seen, next, content)
+}
+
+// run starts a task by the protocol of blueapi's client, and another in its place if
+// that is lost.
+func (g *Gateway) run(ctx context.Context, st *start, seen http.Header, id string, content *blueapi.Task) reply {
+	for n := 1; ; n++ {
+		asked := time.Now()
+		run, err := g.client.StartTask(ctx, id)
+		if looked, _ := g.starts.history(st); looked {
+			callerOf(ctx).did(Settled)
+		}
+		if err == nil {
+			run.Close()
+			return g.begun(seen, id)
+		}
+		e, ok := errors.AsType[*blueapi.RunError](err)
+		switch {
+		case !ok:
+			return notSent(err)
+		case e.Word == blueapi.Unknown:
+			g.starts.unclear(blueapi.Attachment{
+				Plan: e.Plan, TaskID: id, Step: blueapi.StepStarting, At: asked, Owned: true,
+			})
+			return g.unknown(seen, id, e)
+		}
+		if !g.isWithdrawn(ctx, st, id, e) {
+			return g.notStarted(seen, e)
+		}
+		next, answer := g.withdrawn(ctx, seen, id, content, e)
+		if next == "" {
+			return answer
+		}
+		g.starts.rename(id, next)
+		if e.Reason != blueapi.Withdrawn || n == maxTasks {
+			return g.notStarted(seen, e)
+		}
+		callerOf(ctx).did(Replaced)
+		id = next
+	}
+}
+
+// isWithdrawn reports whether a task that was not started was deleted.
+func (g *Gateway) isWithdrawn(ctx context.Context, st *start, id string, e *blueapi.RunError) bool {
+	if _, withdrawing := g.starts.history(st); withdrawing {
+		return true
+	}
+	if e.Reason != blueapi.JournalFailed {
+		return false
+	}
+	_, err := g.client.Task(ctx, id)
+	gone, ok := refusalOf(nil, err)
+	return ok && gone.status == http.StatusNotFound
+}
+
+// withdrawn deals with a task that was deleted so that it can never start: if it may,
+// it puts another in its place, which it returns.
+func (g *Gateway) withdrawn(ctx context.Context, seen http.Header, id string, content *blueapi.Task, e *blueapi.RunError) (next string, answer reply) {
+	shown := g.aliases.shown(id)
+	if g.Aliases && content != nil {
+		var m struct {
+			InstrumentSession string `json:"instrument_session"`
+		}
+		err := json.Unmarshal(content.Request.Metadata, &m)
+		if err == nil {
+			next, err = g.replace(ctx, shown, blueapi.TaskRequest{
+				Name: content.Request.Name, Params: content.Request.Params, InstrumentSession: m.InstrumentSession,
+			})
+		}
+		if err == nil {
+			return next, reply{}
+		}
+	}
+	if e.Reason == blueapi.Busy {
+		return "", refuse(seen, http.StatusConflict, busy).with(retryhttp.HeaderVerdict, verdictWithdrawn)
+	}
+	if answer, ok := refusalOf(seen, e.Err); ok {
+		return "", answer.with(retryhttp.HeaderVerdict, verdictWithdrawn)
+	}
+	text := "task " + shown + " was withdrawn, so that it will never start; make a new one: " + g.aliases.text(e.Error())
+	return "", refuse(seen, http.StatusServiceUnavailable, text).with(retryhttp.HeaderVerdict, verdictWithdrawn).again()
+}
+
+// begun is the server's answer to the start of a task.
+func (g *Gateway) begun(seen http.Header, id string) reply {
+	g.starts.settled(id)
+	g.worker.saw(id, time.Now())
+	if seen == nil {
+		seen = g.versions()
+	}
+	return like(seen, http.StatusOK, taskID{&id})
+}
+
+// versions is what the server says of itself with each answer.
+func (g *Gateway) versions() http.Header {
+	h := make(http.Header)
+	if v := g.client.Version(); v.Server != "" {
+		h.Set("X-Blueapi-Version", v.Server)
+		h.Set("X-Api-Version", v.API)
+	}
+	return h
+}
+
+// notStarted is the answer if nothing was started, and the task is as before.
+func (g *Gateway) notStarted(seen http.Header, e *blueapi.RunError) reply {
+	if e.Reason == blueapi.Busy {
+		return refuse(seen, http.StatusConflict, busy)
+	}
+	if answer, ok := refusalOf(seen, e.Err); ok {
+		return answer
+	}
+	return refuse(seen, http.StatusServiceUnavailable, g.aliases.text(e.Error())).with(retryhttp.HeaderVerdict, verdictNotSent).again()
+}
+
+// notSent is the answer if the server could not be asked about the task.
+func notSent(err error) reply {
+	a := failed(err, retry.Safe)
+	if a.status >= http.StatusInternalServerError {
+		a = refuse(nil, http.StatusServiceUnavailable, "the task was not started: "+err.Error()).with(retryhttp.HeaderVerdict, verdictNotSent).again()
+	}
+	return a
+}
+
+// unknown is the answer if nobody knows whether the task was started.
+func (g *Gateway) unknown(seen http.Header, id string, err error) reply {
+	text := err.Error()
+	if e, ok := errors.AsType[*blueapi.RunError](err); !ok || e.TaskID == "" {
+		text = "task " + id + ": it is not known whether it was started: " + text
+	}
+	return refuse(seen, http.StatusGatewayTimeout, g.aliases.text(text)).with(retryhttp.HeaderVerdict, verdictUnknown).with("X-Should-Retry", "false")
+}
