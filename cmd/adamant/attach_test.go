@@ -126,21 +126,29 @@ func TestComeBack(t *testing.T) {
 	}{
 		{"intent", nil, false, false, statusNotStarted, "safe to run it again", journal.NotStarted, blueapi.Interrupted},
 		{
-			"not sent", []journal.Step{journal.Starting, journal.NotSent}, true, false,
+			"not sent",
+			[]journal.Step{journal.Starting, journal.NotSent},
+			true, false,
 			statusNotStarted, "safe to run it again", journal.NotStarted, blueapi.Interrupted,
 		},
 		{
-			"withdrawn", []journal.Step{journal.Starting, journal.Withdrawn}, false, false,
+			"withdrawn",
+			[]journal.Step{journal.Starting, journal.Withdrawn},
+			false, false,
 			statusNotStarted, "safe to run it again", journal.NotStarted, blueapi.Interrupted,
 		},
 		{
-			"starting, and it is lost", []journal.Step{journal.Starting}, true, false,
+			"starting, and it is lost",
+			[]journal.Step{journal.Starting},
+			true, false,
 			statusNotStarted, "was withdrawn", journal.NotStarted, blueapi.Withdrawn,
 		},
 		{"starting, and it has arrived", []journal.Step{journal.Starting}, true, true, statusDone, "", journal.Done, blueapi.Ended},
 		{"started", []journal.Step{journal.Starting, journal.Started}, true, true, statusDone, "", journal.Done, blueapi.Ended},
 		{
-			"started again, and it has arrived", []journal.Step{journal.Starting, journal.NotSent, journal.Starting}, true, true,
+			"started again, and it has arrived",
+			[]journal.Step{journal.Starting, journal.NotSent, journal.Starting},
+			true, true,
 			statusDone, "", journal.Done, blueapi.Ended,
 		},
 	} {

@@ -31,6 +31,13 @@ func commands() (own, blueapis [][]string) {
 		{"resume"},
 		{"abort"},
 		{"stop"},
+		{"attach", "T"},
+		{"watch", "T"},
+		{"wait", "T"},
+		{"result", "T"},
+		{"clear"},
+		{"clear", "--task", "T"},
+		{"tasks", "--mine"},
 		{"run", "count", "-i", "cm12345-1"},
 		{"run", "count", "-i", "cm12345-1", "--bg", "-o", "json"},
 	}

@@ -178,7 +178,7 @@ const (
 	clearGone         // somebody else was quicker
 	clearBegun        // it has begun, or has ended: it is left alone
 	clearInHand       // its program lives
-	clearUnknown      // it was deleted, and may have begun at that moment
+	clearUnknown      // it may have begun at that moment, or before
 )
 
 // cleared is a task and what became of it.
@@ -265,7 +265,7 @@ func (s sweep) settle(ctx context.Context, done cleared, run journal.Run) (clear
 	}
 	failed, ok := errors.AsType[*blueapi.RunError](err)
 	switch {
-	case !ok || failed.Reason == blueapi.Abandoned || failed.Reason == blueapi.Silent:
+	case !ok || failed.Reason == blueapi.Abandoned:
 		return done, err
 	case failed.Word == blueapi.Unknown:
 		done.fate, done.err = clearUnknown, err
@@ -327,7 +327,7 @@ func (c cleared) words() string {
 	case clearInHand:
 		return "left alone: the program that is to start it lives"
 	case clearUnknown:
-		return fmt.Sprintf("deleted, and it is not known whether it had begun: %v", c.err)
+		return fmt.Sprintf("it is not known what became of it: %v", c.err)
 	case clearBegun:
 		if c.IsComplete {
 			return "left alone: it has ended"

@@ -240,13 +240,23 @@ func callDicts(calls []journal.Call) []any {
 		attempts := make([]any, len(c.Attempts))
 		for k, a := range c.Attempts {
 			attempts[k] = pyDict{
-				{"number", number(a.Number)}, {"at", stamp(a.At)}, {"waited", a.Waited.Seconds()}, {"took", a.Took.Seconds()},
-				{"verdict", a.Verdict}, {"cause", orNull(a.Cause)},
+				{"number", number(a.Number)},
+				{"at", stamp(a.At)},
+				{"waited", a.Waited.Seconds()},
+				{"took", a.Took.Seconds()},
+				{"verdict", a.Verdict},
+				{"cause", orNull(a.Cause)},
 			}
 		}
 		list[i] = pyDict{
-			{"call_id", c.ID}, {"run_id", orNull(c.Run)}, {"op", c.Op}, {"at", stamp(c.At)}, {"took", c.Took.Seconds()},
-			{"outcome", c.Outcome}, {"made", number(c.Made)}, {"attempts", attempts},
+			{"call_id", c.ID},
+			{"run_id", orNull(c.Run)},
+			{"op", c.Op},
+			{"at", stamp(c.At)},
+			{"took", c.Took.Seconds()},
+			{"outcome", c.Outcome},
+			{"made", number(c.Made)},
+			{"attempts", attempts},
 		}
 	}
 	return list

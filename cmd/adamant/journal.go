@@ -44,12 +44,15 @@ type runJournal struct {
 // script must break, that is said and nothing is kept. What it returns must be closed,
 // also if it is nil.
 func (a *app) openJournal(ctx context.Context, c *blueapi.Client, o journalOptions) (*runJournal, error) {
+	if o.none && o.key != "" {
+		return nil, usageError{nil, "--key needs the journal, so it excludes --no-journal."}
+	}
 	if o.none {
 		return nil, nil
 	}
 	server, err := journal.ServerName(c.URL)
 	if err != nil {
-		return nil, nil // no call can be made either, and the first one will say why
+		return nil, nil //nolint:nilerr // no call can be made either, and the first one will say why
 	}
 	j, err := a.useJournal(ctx, journal.Open)
 	if err != nil {
@@ -76,7 +79,7 @@ func (a *app) endWithoutJournal(ctx context.Context, err error) error {
 func (a *app) knownRuns(ctx context.Context, c *blueapi.Client) (*runJournal, error) {
 	server, err := journal.ServerName(c.URL)
 	if err != nil {
-		return nil, nil // as above
+		return nil, nil //nolint:nilerr // as above
 	}
 	j, err := a.readJournal(ctx)
 	if j == nil || err != nil {
@@ -159,6 +162,9 @@ func (j *runJournal) Record(ctx context.Context, e blueapi.Entry) error {
 	}
 	if e.Step == blueapi.StepStarted || e.Step == blueapi.StepEnded {
 		j.say("the run is not recorded to its end: " + journalTrouble(err))
+	}
+	if journal.KindOf(err) == 0 {
+		return err // a name that is too long, or the context's
 	}
 	return &journalError{err}
 }

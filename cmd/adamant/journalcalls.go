@@ -130,10 +130,11 @@ func (a *app) recordCalls() {
 	}()
 	limit := time.NewTimer(callsLimit)
 	defer limit.Stop()
-	err := error(context.DeadlineExceeded)
+	var err error
 	select {
 	case err = <-recorded:
 	case <-limit.C:
+		err = context.DeadlineExceeded
 	}
 	if err != nil && a.level == verbose {
 		a.ui.note("the journal was not told which calls needed resends: %v", err)

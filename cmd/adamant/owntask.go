@@ -96,9 +96,9 @@ func (j *runJournal) awaitsStart(ctx context.Context, c *blueapi.Client, r journ
 	}
 	t, err := c.Task(ctx, task)
 	if refusal(err) != nil {
-		return "", false, nil // the server does not have it
+		err = nil // the server does not have it
 	}
-	return task, err == nil && t.IsPending, err
+	return task, t.IsPending, err
 }
 
 // sayWhose says that the worker's task was not started from here, if its plan goes on.
@@ -107,23 +107,24 @@ func (a *app) sayWhose(ctx context.Context, c *blueapi.Client, task string) erro
 		return nil
 	}
 	t, err := c.Task(ctx, task)
-	if err != nil && refusal(err) == nil {
+	hidden := refusal(err) != nil
+	if err != nil && !hidden {
 		return err
 	}
-	if err != nil || t.IsComplete { // a paused one too
-		state, failed := c.WorkerState(ctx)
-		if failed != nil {
-			return failed
+	if hidden || t.IsComplete { // a paused one too
+		state, err := c.WorkerState(ctx)
+		if err != nil {
+			return err
 		}
 		if state == blueapi.StateIdle || state == blueapi.StatePanicked {
 			return nil
 		}
 	}
-	if err != nil {
+	if hidden {
 		a.ui.note("task %s, which the server does not show you, was not started from here", task)
-		return nil
+	} else {
+		a.ui.note("task %s of plan %s was not started from here", task, t.Request.Name)
 	}
-	a.ui.note("task %s of plan %s was not started from here", task, t.Request.Name)
 	return nil
 }
 
