@@ -150,58 +150,56 @@ type eventSource interface {
 // listen prints events until the source ends, the time is over, or the user interrupts:
 // none of these is an error.
 func (a *app) listen(ctx context.Context, o listenOptions, f format) error {
-	limited, cancel := withTimeout(ctx, o.limit, 0)
+	ctx, cancel := withTimeout(ctx, o.limit, 0)
 	defer cancel()
-	out := listening{app: a, f: f, o: o}
-	var source eventSource
 	if o.replay != "" {
-		p, err := openPlayer(o.replay, o.speed)
-		if err != nil {
-			return fmt.Errorf("--replay: %w", err)
-		}
-		defer p.close() //nolint:errcheck // it was only read
-		defer func() {
-			if p.bad > 0 {
-				a.ui.note("%s: %d of %d lines could not be read", o.replay, p.bad, p.lines)
-			}
-		}()
-		source = p
-	} else {
-		b, err := a.broker()
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return errors.New("no message broker is configured: name one under stomp, with enabled: true, in a file given by -c")
-		}
-		if o.record != "" {
-			if out.record, err = openRecordFile(o.record); err != nil {
-				return fmt.Errorf("--record: %w", err)
-			}
-		}
-		l, err := a.subscribe(limited, b)
-		defer l.Close()
-		if err != nil && limited.Err() == nil {
-			return errors.Join(err, out.close())
-		}
-		if err == nil {
-			a.ui.note("listening to %s", b.Address)
-		}
-		source = l
+		return a.replay(ctx, o, f)
 	}
-	err := out.follow(limited, source)
-	if limited.Err() != nil || errors.Is(err, io.EOF) {
-		err = nil
-	}
-	if err := errors.Join(err, out.close()); err != nil {
+	b, err := a.broker()
+	if err != nil {
 		return err
 	}
-	a.ui.note("%s", out.summary())
-	return nil
+	if b == nil {
+		return errors.New("no message broker is configured: name one under stomp, with enabled: true, in a file given by -c")
+	}
+	return a.listenTo(ctx, b, o, f)
 }
 
-// subscribePatience is how long a broker may be away in the beginning: it may be a wrong
-// address. An outage of one second is outlasted.
+// replay prints the events of a recording.
+func (a *app) replay(ctx context.Context, o listenOptions, f format) error {
+	p, err := openPlayer(o.replay, o.speed)
+	if err != nil {
+		return fmt.Errorf("--replay: %w", err)
+	}
+	defer func() { _ = p.close() }() // it was only read
+	out := &listening{app: a, f: f, o: o}
+	err = out.follow(ctx, p)
+	if p.bad > 0 && p.lines > 1 {
+		a.ui.note("%s: %d of %d lines could not be read", o.replay, p.bad, p.lines)
+	}
+	return out.end(ctx, err)
+}
+
+// listenTo prints the events that a broker delivers.
+func (a *app) listenTo(ctx context.Context, b *blueapi.Broker, o listenOptions, f format) error {
+	out := &listening{app: a, f: f, o: o}
+	if o.record != "" {
+		var err error
+		if out.record, err = openRecordFile(o.record); err != nil {
+			return fmt.Errorf("--record: %w", err)
+		}
+	}
+	l, err := a.subscribe(ctx, b)
+	defer l.Close()
+	if err == nil {
+		a.ui.note("listening to %s", b.Address)
+		err = out.follow(ctx, l)
+	}
+	return out.end(ctx, err)
+}
+
+// subscribePatience is how long a broker may be away in the beginning, when it may be a
+// wrong address. An outage of one second is outlasted.
 const subscribePatience = 3 * time.Second
 
 // subscribe waits until events are delivered. The listener is to be closed, even if
@@ -210,10 +208,21 @@ func (a *app) subscribe(ctx context.Context, b *blueapi.Broker) (*blueapi.Listen
 	l := b.Listen(ctx)
 	patience, cancel := context.WithTimeout(ctx, max(subscribePatience, a.wait))
 	defer cancel()
-	if err := l.Subscribed(patience); err != nil {
-		return l, fmt.Errorf("cannot listen to the message broker at %s: %w", b.Address, err)
+	err := l.Subscribed(patience)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return l, err
+	case patience.Err() == nil:
+		return l, fmt.Errorf("the message broker at %s refuses: %w", b.Address, err)
 	}
-	return l, nil
+	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // of this error itself
+		for _, cause := range all.Unwrap() {
+			if !errors.Is(cause, context.DeadlineExceeded) {
+				return l, fmt.Errorf("the message broker cannot be reached: %w", cause)
+			}
+		}
+	}
+	return l, fmt.Errorf("the message broker at %s does not answer", b.Address)
 }
 
 // listening prints and records events.
@@ -274,25 +283,29 @@ func (l *listening) text(e blueapi.Event) (string, error) {
 	return text, err
 }
 
-func (l *listening) close() error {
-	if l.record == nil {
-		return nil
+// end closes the recording, and says what was seen. That the context has ended is no
+// error, and neither is the end of a recording.
+func (l *listening) end(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, io.EOF) {
+		err = nil
 	}
-	if err := l.record.close(); err != nil {
-		return fmt.Errorf("--record: %w", err)
+	if l.record != nil {
+		if failed := l.record.close(); failed != nil && err == nil {
+			err = fmt.Errorf("--record: %w", failed)
+		}
 	}
-	return nil
-}
-
-func (l *listening) summary() string {
-	s := fmt.Sprintf("%d events", l.shown)
+	if err != nil {
+		return err
+	}
+	events := "events"
 	if l.shown == 1 {
-		s = "1 event"
+		events = "event"
 	}
 	if l.gaps > 0 {
-		s += ", with gaps"
+		events += ", with gaps"
 	}
-	return s
+	l.app.ui.note("%d %s", l.shown, events)
+	return nil
 }
 
 func (a *app) controllerListen(f *format) *cobra.Command {
