@@ -77,6 +77,7 @@ func TestRealServerAgrees(t *testing.T) {
 	home := func(g *target) { g.start("moves", `{"x":0,"y":0,"home":false}`); g.until("IDLE") }
 	for _, g := range []*target{theirs, ours} {
 		g.until("IDLE")
+		g.reload()
 		home(g)
 	}
 	for _, c := range []struct {
@@ -89,11 +90,11 @@ func TestRealServerAgrees(t *testing.T) {
 		{plan: "count", params: `{"detectors":["stage"],"num":3,"delay":[0.1]}`},
 		{plan: "count", params: `{"detectors":["stage"],"num":0}`},
 		{plan: "count", params: `{"detectors":[]}`},
-		{plan: "count", params: `{"detectors":["det"],"num":5,"delay":0.1}`, after: 700 * time.Millisecond, changes: []string{"ABORTING"}},
-		{plan: "count", params: `{"detectors":["stage"],"num":5,"delay":0.3}`, after: 700 * time.Millisecond, changes: []string{"STOPPING"}},
+		{plan: "count", params: `{"detectors":["det"],"num":5,"delay":1}`, after: 600 * time.Millisecond, changes: []string{"ABORTING"}},
+		{plan: "count", params: `{"detectors":["stage"],"num":5,"delay":0.5}`, after: 750 * time.Millisecond, changes: []string{"STOPPING"}},
 		{plan: "many_events", params: `{"n":2,"detector":"det"}`},
 		{plan: "many_events", params: `{"n":0}`},
-		{plan: "many_events", params: `{"n":9,"delay":0.3}`, after: 700 * time.Millisecond, changes: []string{"ABORTING"}},
+		{plan: "many_events", params: `{"n":9,"delay":0.5}`, after: 750 * time.Millisecond, changes: []string{"ABORTING"}},
 		{plan: "moves", params: `{"x":0,"y":0,"home":false}`},
 		{plan: "moves", params: `{"x":1,"y":-0.5}`},
 		{plan: "moves", params: `{"x":0.3,"y":0.3,"motor_x":"stage.y"}`},
@@ -133,4 +134,18 @@ func TestRealServerAgrees(t *testing.T) {
 
 func withoutProgress(events []string) []string {
 	return slices.DeleteFunc(events, func(e string) bool { return strings.Contains(e, `"statuses":`) })
+}
+
+// reload has the target make a new environment, and asks for nothing else meanwhile.
+func (g *target) reload() {
+	g.t.Helper()
+	_, before := g.send("DELETE", "/environment", "")
+	id := uuid.FindString(before)
+	for range 300 {
+		time.Sleep(200 * time.Millisecond)
+		if _, now := g.send("GET", "/environment", ""); uuid.FindString(now) != id && strings.Contains(now, `"initialized":true`) {
+			return
+		}
+	}
+	g.t.Fatal("there is no new environment")
 }

@@ -49,6 +49,9 @@ func echo() Plan {
 			for _, q := range params {
 				raw, _ := pythonResult(a[q.Name])
 				arg, _ := parse(string(raw))
+				if q.Name == "movable" && arg.kind == text { // it says what the device is called, not how it was asked for
+					arg = str(demoDevices()[arg.text].Name)
+				}
 				v.members = append(v.members, member{q.Name, arg})
 			}
 			return v.raw(), nil

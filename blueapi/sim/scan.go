@@ -118,8 +118,8 @@ func notValid(name, what, kind, input, inputType string) string {
 		"]\n    For further information visit https://errors.pydantic.dev/2.14/v/" + kind
 }
 
-// count takes a reading of its detectors, num times. The delay counts from one to
-// the next.
+// count takes a reading of its detectors, num times. The delay is from the beginning
+// of one to the beginning of the next.
 func count(ctx context.Context, a Args) (any, error) {
 	var detectors []string
 	if err := json.Unmarshal(a["detectors"].(json.RawMessage), &detectors); err != nil {
@@ -145,6 +145,7 @@ func count(ctx context.Context, a Args) (any, error) {
 			if err := Checkpoint(ctx); err != nil {
 				return err
 			}
+			begun := time.Now()
 			if err := e.read(ctx, detectors, frames); err != nil {
 				return err
 			}
@@ -152,7 +153,7 @@ func count(ctx context.Context, a Args) (any, error) {
 			if i < len(many) {
 				d = delayOf(many[i])
 			}
-			if d > 0 {
+			if d -= time.Since(begun); d > 0 {
 				if err := Sleep(ctx, d); err != nil {
 					return err
 				}

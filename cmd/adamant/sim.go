@@ -17,12 +17,12 @@ import (
 
 // simOptions are the options of sim.
 type simOptions struct {
-	listen, control string
-	expose          bool
-	faults          simFaults
-	reload          time.Duration
-	noBroker        bool
-	token           string
+	listen, control, stomp string
+	expose                 bool
+	faults                 simFaults
+	reload                 time.Duration
+	noBroker               bool
+	token                  string
 }
 
 // simFaults are faults in words, as sim.ParseFault has them.
@@ -44,8 +44,9 @@ func (a *app) simCommand() *cobra.Command {
 		Long: `Serve a simulated blueapi that fails when told to.
 
 It is an image of blueapi 1.21.1 without hardware, and runs until it is
-interrupted. When it is ready it prints its URL, and in a second line that of
-its controls. With -v it logs each request.
+interrupted. When it is ready it prints its URL, in a second line that of its
+controls, and in a third that of its message broker, if --stomp is given. With
+-v it logs each request.
 
 A FAULT says what happens, and may say to which requests and to how many of them:
 
@@ -55,7 +56,8 @@ A FAULT says what happens, and may say to which requests and to how many of them
   delay=2s, stall=2s, cut=40, twice=1s, late=1s, instead=504; nth=K
 
 The controls take and show faults at /faults, and know /freeze, /unfreeze,
-/restart, /reload, /runs and /exchanges.`,
+/restart, /terminate, /reload, /broker/stop, /broker/start, /runs and
+/exchanges.`,
 		Example: `Examples:
   adamant sim &
   adamant run count detectors=det num=3 -i cm12345-1
@@ -72,7 +74,10 @@ The controls take and show faults at /faults, and know /freeze, /unfreeze,
 			if err := atMost(cmd, args, 0); err != nil {
 				return err
 			}
-			for _, flag := range []string{"listen", "control"} {
+			for _, flag := range []string{"listen", "control", "stomp"} {
+				if flag == "stomp" && o.stomp == "" {
+					continue
+				}
 				if err := checkExposed(cmd.Flag(flag).Value.String()); err != nil && !o.expose {
 					return usageError{cmd, fmt.Sprintf("Invalid value for '--%s': %v", flag, err)}
 				}
@@ -83,10 +88,11 @@ The controls take and show faults at /faults, and know /freeze, /unfreeze,
 	flags := cmd.Flags()
 	flags.StringVar(&o.listen, "listen", o.listen, "`ADDRESS` to serve blueapi at; port 0 is a free one")
 	flags.StringVar(&o.control, "control", o.control, "`ADDRESS` to serve the controls at")
+	flags.StringVar(&o.stomp, "stomp", "", "`ADDRESS` of the message broker; without it there is no way to it")
 	flags.BoolVar(&o.expose, "expose", false, "allow addresses that other machines can reach")
 	flags.Var(&o.faults, "fault", "a fault from the beginning; may be given several times")
 	flags.Var((*duration)(&o.reload), "reload-time", "how long a reload of the environment takes (6s)")
-	flags.BoolVar(&o.noBroker, "no-broker", false, "the message broker is away: the environment is not initialized")
+	flags.BoolVar(&o.noBroker, "no-broker", false, "the message broker is away until /broker/start: the environment is not initialized, and no plan runs")
 	flags.StringVar(&o.token, "token", "", "a `TOKEN` that requests must bear")
 	return cmd
 }
@@ -136,7 +142,15 @@ func (a *app) sim(ctx context.Context, o simOptions) error {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	if err := a.ui.result(fmt.Sprintf("http://%s\ncontrol: http://%s\n", addr, l.Addr())); err != nil {
+	ready := fmt.Sprintf("http://%s\ncontrol: http://%s\n", addr, l.Addr())
+	if o.stomp != "" {
+		broker, err := s.ListenBroker(o.stomp)
+		if err != nil {
+			return fmt.Errorf("--stomp: %w", err)
+		}
+		ready += fmt.Sprintf("stomp: tcp://%s\n", broker)
+	}
+	if err := a.ui.result(ready); err != nil {
 		return err
 	}
 	<-ctx.Done()
