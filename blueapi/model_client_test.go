@@ -33,6 +33,7 @@ const (
 	atWatch2              // GET /worker/task
 	atWatch3              // GET /worker/state
 	atWatch4              // GET /tasks/{id} of the other task
+	atWatch5              // GET /tasks/{id} again
 	atCrash               // the process is dead
 	atEnd                 // it has said its word
 )
@@ -167,7 +168,7 @@ func (x *explorer) client(s modelState, i int) {
 		}
 	case atStarted:
 		do("the journal: {} has started", func(n *modelState, c *modelClient) { n.note(stepStarted, c); c.at = atWatch })
-	case atWatch, atWatch2, atWatch3, atWatch4:
+	case atWatch, atWatch2, atWatch3, atWatch4, atWatch5:
 		if answered {
 			x.watch(s, c, do)
 		}
@@ -415,6 +416,11 @@ func (x *explorer) watch(s modelState, c modelClient, do doing) {
 	to := func(p modelPlace) func(*modelState, *modelClient) {
 		return func(_ *modelState, c *modelClient) { c.at = p }
 	}
+	over := func(n *modelState, c *modelClient) {
+		if c.at = atWatch5; x.without == recordReadAgain {
+			done(n, c)
+		}
+	}
 	idle := s.engine == noTask
 	switch c.at {
 	case atWatch:
@@ -433,7 +439,7 @@ func (x *explorer) watch(s modelState, c modelClient, do doing) {
 		do("GET /worker/task", func(n *modelState, c *modelClient) {
 			c.before, c.at = s.current, atWatch3
 			if c.before != c.task && x.without == anotherIsNoEnd {
-				done(n, c)
+				over(n, c)
 			}
 		})
 	case atWatch3:
@@ -445,7 +451,7 @@ func (x *explorer) watch(s modelState, c modelClient, do doing) {
 				do("GET {}: it goes on", to(atWatch))
 			}
 		case idle:
-			do("GET /worker/state: IDLE", done)
+			do("GET /worker/state: IDLE", over)
 		case c.before == c.task:
 			do("GET /worker/state: not IDLE", to(atWatch))
 		default:
@@ -455,7 +461,13 @@ func (x *explorer) watch(s modelState, c modelClient, do doing) {
 		if r := s.record[c.before]; r == isComplete || r == isBegun && c.paused {
 			do("the worker's task is not what the engine has", to(atWatch))
 		} else {
-			do("the engine has another task", done)
+			do("the engine has another task", over)
+		}
+	case atWatch5:
+		if s.record[c.task] == isAbsent {
+			x.gone(do)
+		} else {
+			do("GET {}: complete", done)
 		}
 	}
 }

@@ -29,6 +29,7 @@ const (
 	pauseIsNoEnd
 	recordReadFirst
 	anotherIsNoEnd
+	recordReadAgain
 )
 
 type modelRuleCase struct {
@@ -64,6 +65,7 @@ func modelRules() []modelRuleCase {
 		{pauseIsNoEnd, "a plan that was interrupted has ended only if the worker is done with it", with(modelBudget{pauses: 1})},
 		{recordReadFirst, "the record is read before the worker", with(modelBudget{pauses: 1})},
 		{anotherIsNoEnd, "a plan that was interrupted has not ended because the worker has taken another task", with(modelBudget{plans: 1, pauses: 1})},
+		{recordReadAgain, "the record of a plan that was interrupted is read after the worker too", with(modelBudget{pauses: 1, restarts: 1})},
 	}
 }
 

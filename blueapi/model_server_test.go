@@ -57,8 +57,8 @@ type modelState struct {
 
 	record [theirs + 1]modelRecord
 	runs   [theirs + 1]uint8 // the truth
-	ended  [theirs + 1]bool
-	sent   [theirs + 1]bool // a request to start it may have been sent, as far as we can know
+	ended  [theirs + 1]bool  // by itself, or aborted; not with the server
+	sent   [theirs + 1]bool  // a request to start it may have been sent, as far as we can know
 
 	puts  [4]modelPut
 	gone  modelTask // its DELETE is still on the way
@@ -315,7 +315,6 @@ func (s modelState) restarted() modelState {
 	n.unclear = s.unclear || s.sent[c.task] || c.at == atStarting || c.at == atPut
 	for t := task1; t <= theirs; t++ {
 		n.record[t] = isAbsent
-		n.ended[t] = s.ended[t] || s.runs[t] > 0
 	}
 	n.hand, n.engine, n.channel, n.current, n.gone = noTask, noTask, noTask, noTask, noTask
 	n.done, n.paused, n.letGo, n.frozen = false, false, false, false

@@ -155,7 +155,8 @@ func (r *Run) event(e Event) bool {
 		return false
 	}
 	r.is(w.State)
-	if w.Task == nil || !w.Task.Complete || w.State == StatePaused {
+	// From a pause on every event says complete.
+	if w.Task == nil || !w.Task.Complete || w.State != StateIdle && w.State != StatePanicked {
 		return false
 	}
 	r.events.ended = true
@@ -268,8 +269,15 @@ func (r *Run) look(ctx context.Context) sight {
 			return sight{err: err}
 		}
 	}
-	if s.over {
-		s.state = "" // not of this task
+	if !s.over {
+		return s
+	}
+	s.state = "" // not of this task
+	// A server that was restarted or reloaded meanwhile is idle, and knows nothing of it.
+	if task, err = c.task(ctx, r.task, r.patience()); isNotFound(err) {
+		return sight{err: r.gone(ctx)}
+	} else if err != nil {
+		return sight{err: r.end(Unknown, Silent, err)}
 	}
 	return s
 }
