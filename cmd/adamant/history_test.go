@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -61,7 +62,8 @@ func TestPastResults(t *testing.T) {
 			t.Parallel()
 			_, url, _ := simulated(t)
 			p := pastRunAt(t, url)
-			p.task, p.env = "T", "E"
+			p.task, p.env = rand.Text(), "E" // other tests have this journal too
+			named := strings.NewReplacer("(task T)", "(task "+p.task+")", "attach T'", "attach "+p.task+"'", `"T"`, `"`+p.task+`"`)
 			for _, s := range tt.steps {
 				p.step(t, s)
 			}
@@ -75,12 +77,12 @@ func TestPastResults(t *testing.T) {
 				p.owner.Close()
 			}
 			stdout, stderr, got := runHere(t.Context(), url, "result")
-			if got != tt.status || stdout != tt.out || !strings.Contains(stderr, tt.say) {
+			if got != tt.status || stdout != tt.out || !strings.Contains(stderr, named.Replace(tt.say)) {
 				t.Errorf("exit status %d, stdout %q, stderr %q", got, stdout, stderr)
 			}
 			checkMessage(t, []string{"result"}, stderr)
 			stdout, _, got = runHere(t.Context(), url, "result", p.id, "-o", "json")
-			if got != tt.status || strings.TrimSpace(stdout) != tt.json {
+			if got != tt.status || strings.TrimSpace(stdout) != named.Replace(tt.json) {
 				t.Errorf("json: exit status %d, stdout %q", got, stdout)
 			}
 			entries := len(p.run(t).Entries)
