@@ -23,7 +23,7 @@ type observer struct {
 func (u *ui) observer(l level) *observer {
 	o := &observer{ui: u, log: slog.New(slog.DiscardHandler), waits: u.notifier()}
 	if l == verbose {
-		o.log = slog.New(slog.NewTextHandler(u.err, &slog.HandlerOptions{ReplaceAttr: withoutDate}))
+		o.log = slog.New(slog.NewTextHandler(stderr{u}, &slog.HandlerOptions{ReplaceAttr: withoutDate}))
 	}
 	return o
 }

@@ -91,6 +91,15 @@ func (s *screen) divert(to io.Writer) {
 	s.ui.messages.Unlock()
 }
 
+// stderr writes to where the ui's messages go at that time.
+type stderr struct{ ui *ui }
+
+func (w stderr) Write(b []byte) (int, error) {
+	w.ui.messages.Lock()
+	defer w.ui.messages.Unlock()
+	return w.ui.err.Write(b)
+}
+
 // event notes what an event tells about the plan.
 func (s *screen) event(e blueapi.Event) {
 	if s.stop == nil {

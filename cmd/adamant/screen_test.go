@@ -148,6 +148,7 @@ func TestScreen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tty := newTTY(60, 20)
 		s, out := newTestScreen(tty)
+		logged := stderr{s.ui}
 		at := func(f float64) *float64 { return &f }
 		has(t, tty, "count: 0:00\n")
 
@@ -171,9 +172,10 @@ func TestScreen(t *testing.T) {
 		fmt.Fprint(out, "a row\nanother\n")
 		s.ui.note("a remark \x1b[2J")
 		s.say("another")
+		fmt.Fprint(logged, "a log record\n")
 		y.Fraction, y.Elapsed = at(0.5), at(61)
 		s.event(moving(blueapi.Move{ID: "1", Done: true}, y))
-		const above = "a row\nanother\nadamant: a remark \\x1b[2J\nadamant: another\n"
+		const above = "a row\nanother\nadamant: a remark \\x1b[2J\nadamant: another\na log record\n"
 		has(t, tty, above+
 			"y  [###############               ]   50 %  1:01\n"+
 			"count: 1 of 3 points, 0:02, waiting for a move\n")
@@ -208,7 +210,8 @@ func TestScreen(t *testing.T) {
 		s.hush()
 		s.speak()
 		s.ui.note("after, too")
-		has(t, tty, above+"after\nadamant: after, too\n")
+		fmt.Fprint(logged, "logged, too\n")
+		has(t, tty, above+"after\nadamant: after, too\nlogged, too\n")
 	})
 }
 
