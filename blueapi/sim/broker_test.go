@@ -222,7 +222,7 @@ func TestBrokerPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.StopBroker()
-	if c, err := (new(net.Dialer)).DialContext(t.Context(), "tcp", addr); err == nil {
+	if c, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr); err == nil {
 		t.Error("it listens")
 		c.Close()
 	}

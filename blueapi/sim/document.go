@@ -18,9 +18,9 @@ type Reading struct {
 // OpenRun begins a run of the plan, which is one measurement, and sends its start
 // document, with what md adds to the members that every run has.
 //
-// This and Emit, CloseRun and Move fail in a plan that was resumed, but for Move,
-// and while the broker is away, as on the real server. Then the plan must end, with
-// that error. Outside of a plan's Run they do nothing.
+// OpenRun, Emit and CloseRun fail in a plan that was resumed, and, like Move, while
+// the broker is away, as on the real server. Then the plan must end, with that
+// error. Outside of a plan's Run they do nothing.
 func OpenRun(ctx context.Context, md map[string]any) error {
 	e := engineOf(ctx)
 	if e == nil {
@@ -46,11 +46,11 @@ func Emit(ctx context.Context, readings ...Reading) error {
 			return err
 		}
 	}
-	objects := make([]device, len(readings))
+	devices := make([]device, len(readings))
 	for i, r := range readings {
-		objects[i] = soft(r.Name, nil, signal{name: r.Name, value: r.Value, at: time.Now()})
+		devices[i] = soft(r.Name, nil, signal{name: r.Name, value: r.Value, at: time.Now()})
 	}
-	return e.save(ctx, objects)
+	return e.save(ctx, devices)
 }
 
 // CloseRun ends the run that is open, with a stop document. A run that is still
@@ -142,9 +142,9 @@ func versions() value {
 		member{"bluesky", str("1.15.1")}, member{"event_model", str("1.24.0")})
 }
 
-// save sends an event that holds what the objects read, with all that goes before
+// save sends an event that holds what the devices read, with all that goes before
 // the first one.
-func (e *engine) save(ctx context.Context, objects []device) error {
+func (e *engine) save(ctx context.Context, devices []device) error {
 	return e.do(ctx, func(context.Context) error {
 		if e.bundle == nil {
 			return &PlanError{"IllegalMessageSequence", "Cannot bundle readings without an open run. That is, 'create' and 'save' must be preceded by 'open_run'."}
@@ -152,20 +152,20 @@ func (e *engine) save(ctx context.Context, objects []device) error {
 		b := e.bundle
 		if b.descriptor == "" {
 			uid, now := newID(), time.Now()
-			if err := e.send("descriptor", func() value { return descriptor(b.start, uid, now, objects) }); err != nil {
+			if err := e.send("descriptor", func() value { return descriptor(b.start, uid, now, devices) }); err != nil {
 				return err
 			}
 			b.descriptor = uid
 		}
-		if err := e.sendFrames(objects); err != nil {
+		if err := e.sendFrames(devices); err != nil {
 			return err
 		}
 		b.events++
 		uid, now, seq, of := newID(), time.Now(), b.events, b.descriptor
 		return e.send("event", func() value {
 			data, timestamps := dict(), dict()
-			for _, o := range objects {
-				for _, s := range o.signals {
+			for _, d := range devices {
+				for _, s := range d.signals {
 					data.members = append(data.members, member{s.name, decimal(s.value)})
 					timestamps.members = append(timestamps.members, member{s.name, clock(s.at)})
 				}
@@ -177,13 +177,13 @@ func (e *engine) save(ctx context.Context, objects []device) error {
 }
 
 // sendFrames tells of what detectors have written to their files for the next event.
-func (e *engine) sendFrames(objects []device) error {
+func (e *engine) sendFrames(devices []device) error {
 	b := e.bundle
-	at := slices.IndexFunc(objects, func(o device) bool { return o.triggered })
+	at := slices.IndexFunc(devices, func(d device) bool { return d.triggered })
 	if at < 0 {
 		return nil
 	}
-	files := objects[at].files
+	files := devices[at].files
 	for i := len(b.resources); i < len(files); i++ {
 		uid := newID()
 		err := e.send("stream_resource", func() value {

@@ -24,9 +24,9 @@ type engine struct {
 	over        bool
 	result      any
 	err         error
-	interrupted bool // paused, aborted or stopped
-	aborted     bool // or stopped
-	stopped     bool
+	interrupted bool          // paused, aborted or stopped
+	aborted     bool          // or stopped
+	stopped     bool          // rather than aborted
 	reason      string        // why it was aborted
 	deferred    bool          // to be paused at the next checkpoint
 	pausing     chan struct{} // closed when the plan is to pause
@@ -250,14 +250,17 @@ func (e *engine) rest() error {
 		e.mute = true
 		e.pausing, e.permit = make(chan struct{}), permit
 		w.mu.Unlock()
-		return w.setState(blueapi.StatePaused)
+		if err := w.setState(blueapi.StatePaused); err != nil {
+			return err
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		close(e.back)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	close(e.back)
-	w.mu.Unlock()
 	select {
 	case <-permit:
 	case <-w.ctx.Done():

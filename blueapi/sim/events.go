@@ -100,7 +100,7 @@ func (w *worker) setState(s blueapi.WorkerState) error {
 // broker, whoever waits for the start of a task, and WebSockets. A dead worker
 // tells nothing.
 func (w *worker) publish(e event) error {
-	if w.ctx.Err() != nil {
+	if isClosed(w.ctx.Done()) {
 		return nil
 	}
 	failures := w.publisher.publish(e)

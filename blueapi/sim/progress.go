@@ -63,10 +63,13 @@ type motion struct {
 	id      string
 	view    view
 	initial float64
-	ramp    float64   // seconds
-	top     float64   // velocity between the ramps
-	updates []float64 // seconds from the beginning
+	ramp    float64 // seconds
+	top     float64 // velocity between the ramps
+	total   float64 // seconds
+	at      float64 // of its next update, in seconds
 	due     time.Duration
+	updates int
+	over    bool
 }
 
 // A view is how a motion stands, in the worker's words.
@@ -135,28 +138,36 @@ func (m *motion) plan() {
 	if m.takes > 0 {
 		total = m.takes.Seconds()
 	}
-	m.ramp, m.top, m.updates, m.due = ramp, top, []float64{0}, 0
-	period := motorPeriod.Seconds()
-	for t := period; !m.jump && t < total-1e-9; t = period + float64(len(m.updates)-1)*period {
-		m.updates = append(m.updates, t)
-	}
-	if total > 0 {
-		m.updates = append(m.updates, total)
-	}
+	m.ramp, m.top, m.total = ramp, top, total
+	m.at, m.due, m.updates = 0, 0, 0
 	m.next()
 }
 
-// position is where it is after t of its total time, in seconds.
-func (m *motion) position(t, total float64) float64 {
-	switch left := total - t; {
+// next goes on to its next update, or to its end.
+func (m *motion) next() {
+	if m.over = m.at >= m.total; m.over {
+		return
+	}
+	period := motorPeriod.Seconds()
+	m.at = period + float64(m.updates)*period
+	if m.jump || m.at >= m.total-1e-9 {
+		m.at = m.total
+	}
+	m.updates++
+	m.due = time.Duration(m.at * float64(time.Second))
+}
+
+// position is where it is at its next update.
+func (m *motion) position() float64 {
+	switch left := m.total - m.at; {
 	case left <= 0:
 		return m.target
-	case t <= m.ramp:
-		return m.initial + t/m.ramp*m.top*t/2
+	case m.at <= m.ramp:
+		return m.initial + m.at/m.ramp*m.top*m.at/2
 	case left <= m.ramp:
 		return m.target - left/m.ramp*m.top*left/2
 	}
-	return m.initial + m.ramp*m.top/2 + (t-m.ramp)*m.top
+	return m.initial + m.ramp*m.top/2 + (m.at-m.ramp)*m.top
 }
 
 // move waits for motions that begin together.
@@ -183,36 +194,28 @@ func (e *engine) move(ctx context.Context, motions []*motion) error {
 	}
 	for len(waiting) > 0 {
 		m := slices.MinFunc(waiting, (*motion).compare)
-		if len(m.updates) > 0 {
-			if err := e.wait(ctx, time.Until(began.Add(m.due))); err != nil {
-				for len(waiting) > 0 {
-					_ = e.halt(&waiting, waiting[0]) // the plan has worse to say
-				}
-				return err
-			}
-			position := m.position(m.updates[0], m.updates[len(m.updates)-1])
-			m.next()
-			e.w.mu.Lock()
-			m.motor.position, m.motor.at = position, time.Now()
-			e.w.mu.Unlock()
-			m.view.current, m.view.elapsed = position, time.Since(began).Seconds()
-			if err := e.tell(waiting); err != nil {
+		if m.over {
+			if err := e.halt(&waiting, m); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := e.halt(&waiting, m); err != nil {
+		if err := e.wait(ctx, time.Until(began.Add(m.due))); err != nil {
+			for len(waiting) > 0 {
+				_ = e.halt(&waiting, waiting[0]) // the plan has worse to say
+			}
+			return err
+		}
+		e.w.mu.Lock()
+		m.motor.position, m.motor.at = m.position(), time.Now()
+		e.w.mu.Unlock()
+		m.view.current, m.view.elapsed = m.motor.position, time.Since(began).Seconds()
+		m.next()
+		if err := e.tell(waiting); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// next goes on to the update after this one.
-func (m *motion) next() {
-	if m.updates = m.updates[1:]; len(m.updates) > 0 {
-		m.due = time.Duration(m.updates[0] * float64(time.Second))
-	}
 }
 
 // compare says which is to be told of first. The end of one comes after the last
@@ -221,7 +224,13 @@ func (m *motion) compare(o *motion) int {
 	if c := cmp.Compare(m.due, o.due); c != 0 {
 		return c
 	}
-	return cmp.Compare(min(1, len(o.updates)), min(1, len(m.updates)))
+	switch {
+	case m.over == o.over:
+		return 0
+	case m.over:
+		return 1
+	}
+	return -1
 }
 
 // halt tells of the end of a motion.

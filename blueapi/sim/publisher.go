@@ -22,6 +22,7 @@ type publisher struct {
 	server *Server
 	ctx    context.Context // ends with the worker's process, or when it is closed
 	cancel context.CancelFunc
+	dials  turns
 
 	mu     sync.Mutex
 	copies int      // of each event
@@ -31,9 +32,6 @@ type publisher struct {
 
 // reconnectPeriod is bluesky-stomp's, between attempts to connect again.
 const reconnectPeriod = 10 * time.Second
-
-// connectPauses are what stomp.py waits after each of its three attempts.
-var connectPauses = [...]time.Duration{200 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}
 
 var errNotConnected = errors.New("not connected")
 
@@ -82,7 +80,7 @@ func (p *publisher) send(e event) error {
 		return errNotConnected
 	}
 	if !p.server.broker.wanted() {
-		return nil
+		return nil // which saves the trouble
 	}
 	_, err := p.conn.Write(e.frame())
 	return err
@@ -110,9 +108,19 @@ func frame(command string, body []byte, headers ...stomp.Header) []byte {
 	return b
 }
 
-// connect tries three times, as stomp.py does.
+// connect tries three times, with stomp.py's pauses after each.
 func (p *publisher) connect() error {
-	for _, pause := range connectPauses {
+	if err := p.dials.take(p.ctx); err != nil {
+		return err
+	}
+	defer p.dials.give()
+	p.mu.Lock()
+	connected := p.conn != nil
+	p.mu.Unlock()
+	if connected {
+		return nil
+	}
+	for _, pause := range []time.Duration{200 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond} {
 		if p.dial() == nil {
 			return nil
 		}

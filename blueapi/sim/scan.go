@@ -164,24 +164,25 @@ func count(ctx context.Context, a Args) (any, error) {
 }
 
 // read triggers what can be triggered among some devices, and sends their event.
-func (e *engine) read(ctx context.Context, devices []string, frames *motor) error {
-	objects := make([]device, len(devices))
-	for _, name := range devices {
-		if name == "det" {
-			err := e.do(ctx, func(ctx context.Context) error {
-				frame := &motion{name: "det", unit: "units", takes: detectorTime, motor: frames, target: frames.position + 1, jump: true, counts: true}
-				return e.move(ctx, []*motion{frame})
-			})
-			if err != nil {
-				return err
-			}
+func (e *engine) read(ctx context.Context, names []string, frames *motor) error {
+	for _, name := range names {
+		if name != "det" {
+			continue
+		}
+		err := e.do(ctx, func(ctx context.Context) error {
+			frame := &motion{name: "det", unit: "units", takes: detectorTime, motor: frames, target: frames.position + 1, jump: true, counts: true}
+			return e.move(ctx, []*motion{frame})
+		})
+		if err != nil {
+			return err
 		}
 	}
-	for i, name := range devices {
-		objects[i] = e.w.device(name)
-		objects[i].triggered = name == "det"
+	devices := make([]device, len(names))
+	for i, name := range names {
+		devices[i] = e.w.device(name)
+		devices[i].triggered = name == "det"
 	}
-	return e.save(ctx, objects)
+	return e.save(ctx, devices)
 }
 
 // countMetadata is what bluesky's count says of itself in its start document.

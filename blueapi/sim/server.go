@@ -5,10 +5,12 @@
 //	defer s.Close()
 //	c := blueapi.Client{Transport: &http.Transport{DialContext: s.DialContext}}
 //
-// It is an image of the REST API of blueapi 1.21.1 (less the pages of its own
-// documentation), agrees byte for byte with recordings of it, and is built like it
-// inside, so that it has its races too: a task whose PUT is sent twice into a
-// stalled server runs twice. Inject makes it fail.
+// It is an image of blueapi 1.21.1: of its REST API (less the pages of its own
+// documentation), of the events that it publishes to a message broker (DialBroker)
+// and of plans that are run by WebSocket. It agrees byte for byte with recordings,
+// and is built like the real one inside, so that it has its races too: a task whose
+// PUT is sent twice into a stalled server runs twice. Inject makes it fail, and
+// InjectBroker and StopBroker its broker.
 //
 // A program that is not in Go, or is run by hand, does the same by ControlHandler.
 // There, and on command lines, a fault is said in words, as in

@@ -69,8 +69,10 @@ func TestWSWithoutToken(t *testing.T) {
 			names        []string
 		}{
 			{header, `{"detail":"Not authenticated"}`, 401, []string{"Www-Authenticate", "Content-Length", "Content-Type", "Date", "Connection"}},
-			{header + "Authorization: Bearer secret\r\n", "", 101,
-				[]string{"Upgrade", "Connection", "Sec-Websocket-Accept", "Date", "Server", "X-Blueapi-Version", "X-Api-Version"}},
+			{
+				header + "Authorization: Bearer secret\r\n", "", 101,
+				[]string{"Upgrade", "Connection", "Sec-Websocket-Accept", "Date", "Server", "X-Blueapi-Version", "X-Api-Version"},
+			},
 		} {
 			conn, err := l.DialContext(t.Context(), "tcp", "")
 			if err != nil {
@@ -233,7 +235,7 @@ func TestTrace(t *testing.T) {
 		var heard tap
 		l.InjectBroker(heard.fault)
 		id := l.submit("nap", `{"seconds":0.1}`)
-		req, err := http.NewRequestWithContext(l.t.Context(), "PUT", "http://blueapi/worker/task", strings.NewReader(`{"task_id":"`+id+`"}`))
+		req, err := http.NewRequestWithContext(l.t.Context(), http.MethodPut, "http://blueapi/worker/task", strings.NewReader(`{"task_id":"`+id+`"}`))
 		if err != nil {
 			l.t.Fatal(err)
 		}

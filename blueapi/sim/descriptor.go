@@ -62,8 +62,11 @@ func detectorFiles(number int) []file {
 	uri := str(fmt.Sprintf("file://localhost/tmp/demo_%05d.h5", number))
 	data := func(dtype, numpy string, shape ...int) []member {
 		return []member{
-			{"source", uri}, {"shape", wholes(shape...)}, {"dtype", str(dtype)},
-			{"dtype_numpy", str(numpy)}, {"external", str("STREAM:")},
+			{"source", uri},
+			{"shape", wholes(shape...)},
+			{"dtype", str(dtype)},
+			{"dtype_numpy", str(numpy)},
+			{"external", str("STREAM:")},
 		}
 	}
 	parameters := func(dataset string, chunk ...int) value {
@@ -87,31 +90,31 @@ func (s signal) key() []member {
 }
 
 // descriptor says what the events of a run will hold.
-func descriptor(start, uid string, now time.Time, objects []device) value {
+func descriptor(start, uid string, now time.Time, devices []device) value {
 	configuration, keys, objectKeys, hints := dict(), dict(), dict(), dict()
-	for _, o := range objects {
+	for _, d := range devices {
 		data, timestamps, configKeys := dict(), dict(), dict()
-		for _, s := range o.config {
+		for _, s := range d.config {
 			data.set(member{s.name, decimal(s.value)})
 			timestamps.set(member{s.name, clock(s.at)})
 			configKeys.set(member{s.name, dict(s.key()...)})
 		}
-		configuration.set(member{o.name, dict(member{"data", data}, member{"timestamps", timestamps}, member{"data_keys", configKeys})})
+		configuration.set(member{d.name, dict(member{"data", data}, member{"timestamps", timestamps}, member{"data_keys", configKeys})})
 		names, fields := value{kind: list}, value{kind: list}
-		for _, s := range o.signals {
-			keys.set(member{s.name, dict(append(s.key(), member{"object_name", str(o.name)})...)})
+		for _, s := range d.signals {
+			keys.set(member{s.name, dict(append(s.key(), member{"object_name", str(d.name)})...)})
 			names.items = append(names.items, str(s.name))
 		}
 		fields.items = names.items
-		for _, f := range o.files {
-			keys.set(member{f.key, dict(append(f.data, member{"object_name", str(o.name)})...)})
+		for _, f := range d.files {
+			keys.set(member{f.key, dict(append(f.data, member{"object_name", str(d.name)})...)})
 			names.items = append(names.items, str(f.key))
 		}
-		if len(o.files) > 0 {
+		if len(d.files) > 0 {
 			fields.items = names.items[:1]
 		}
-		objectKeys.set(member{o.name, names})
-		hints.set(member{o.name, dict(member{"fields", fields})})
+		objectKeys.set(member{d.name, names})
+		hints.set(member{d.name, dict(member{"fields", fields})})
 	}
 	return dict(member{"configuration", configuration}, member{"data_keys", keys}, member{"name", str("primary")},
 		member{"object_keys", objectKeys}, member{"run_start", str(start)}, member{"time", clock(now)}, member{"uid", str(uid)},
