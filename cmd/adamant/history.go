@@ -53,7 +53,7 @@ Kept are the runs of 90 days.`,
 	flags.StringVar(&o.key, "key", "", "only runs with this `KEY`")
 	flags.Var(&o.since, "since", "only runs begun since then: 90m, 7d, 2026-11-24 or '2026-11-24 15:00'")
 	flags.Var(&o.stands, "word", "only runs of which this is known")
-	flags.IntVar(&o.limit, "limit", o.limit, "not more than so many")
+	flags.IntVar(&o.limit, "limit", o.limit, "not more than `N`")
 	flags.BoolVar(&o.calls, "calls", false, "the latest calls that needed more than one attempt")
 	addFormat(flags, &f)
 	rename(flags, "output", "OUTPUT", "BLUEAPI_CONTROLLER_OUTPUT")

@@ -65,6 +65,8 @@ func (a *app) openJournal(ctx context.Context, c *blueapi.Client, o journalOptio
 // it is not.
 func (a *app) endWithoutJournal(ctx context.Context, err error) error {
 	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return ending{msg: a.ui.voice.errorf("nothing was started: no time left"), status: statusNotStarted}
 	case ctx.Err() != nil:
 		return endOfInterrupt(a.ui.voice)
 	case a.ui.voice == asBlueapi:

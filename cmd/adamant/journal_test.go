@@ -102,6 +102,11 @@ func TestJournalTrouble(t *testing.T) {
 	if end, _ := errors.AsType[ending](a.endWithoutJournal(ctx, ctx.Err())); end.status != statusInterrupted {
 		t.Errorf("interrupted: %+v", end)
 	}
+	ctx, cancel = context.WithTimeout(t.Context(), -1)
+	defer cancel()
+	if end, _ := errors.AsType[ending](a.endWithoutJournal(ctx, ctx.Err())); end.status != statusNotStarted {
+		t.Errorf("no time left: %+v", end)
+	}
 }
 
 // appFor returns a program that says what it says to a buffer.
