@@ -39,7 +39,9 @@ type operation struct {
 	safety retry.Safety
 	// free operations are not held back by a reload.
 	free, urgent, fresh bool
-	silence             time.Duration // zero means silenceLimit
+	// single operations are tried once: their callers retry.
+	single  bool
+	silence time.Duration // zero means silenceLimit
 	// board is called before each attempt, and returns how many callers it is for;
 	// nil if there is but one.
 	board func() int
@@ -50,7 +52,7 @@ func (c *caller) operation(r *http.Request) operation {
 	path := url.URL{Path: c.route.prefix + c.route.bare}
 	return operation{
 		name: c.route.name, method: r.Method, path: path.EscapedPath(), query: r.URL.RawQuery,
-		header: r.Header, body: c.body, free: c.route.free,
+		header: r.Header, body: c.body, free: c.route.free, single: c.nested, fresh: c.resent,
 	}
 }
 
@@ -90,6 +92,9 @@ func (g *Gateway) call(ctx context.Context, op operation) (outcome, error) {
 	}
 	if policy.Silence == 0 {
 		policy.Silence = silenceLimit
+	}
+	if op.single {
+		policy.Attempts, policy.Wait = 1, 0
 	}
 	var doubtful atomic.Bool
 	return retry.Do(ctx, policy, func(ctx context.Context, a retry.Attempt) (outcome, error) {

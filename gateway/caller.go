@@ -20,6 +20,8 @@ type caller struct {
 	// nested tells that the caller retries itself, so that what was sent is not sent
 	// again here.
 	nested bool
+	// resent tells that it asks again, maybe because a connection was dead.
+	resent bool
 	body   []byte
 	// header is what goes to the server: the caller's, less what was meant for the
 	// gateway.
@@ -46,7 +48,8 @@ func newCaller(r *http.Request) *caller {
 	if p := r.Header.Get("X-Forwarded-Proto"); r.TLS != nil || p == "https" {
 		c.scheme = "https"
 	}
-	c.nested = r.Header.Get(retryhttp.HeaderLayer) != "" || r.Header.Get(retryhttp.HeaderAttempt) != ""
+	c.resent = r.Header.Get(retryhttp.HeaderAttempt) != ""
+	c.nested = r.Header.Get(retryhttp.HeaderLayer) != "" || c.resent
 	return c
 }
 

@@ -105,6 +105,7 @@ type Gateway struct {
 	client    *blueapi.Client
 	wire      retryhttp.Wire      // for the paths that are known
 	transport retryhttp.Transport // for all others
+	single    retryhttp.Transport // for them too, if their callers retry
 	proxy     httputil.ReverseProxy
 
 	callers  atomic.Int64
@@ -137,6 +138,9 @@ func (g *Gateway) setUp() {
 		Base: base, Safety: safetyOf, RequestLimit: int64(g.maxBody()),
 		Policy: retry.Policy{Gate: &g.gate, Wait: g.Wait, Trace: g.trace, Silence: silenceLimit},
 	}
+	single := g.transport.Policy
+	single.Attempts, single.Wait = 1, 0
+	g.single = retryhttp.Transport{Base: base, Safety: safetyOf, RequestLimit: int64(g.maxBody()), Policy: single}
 	g.proxy = httputil.ReverseProxy{
 		Rewrite: g.rewrite, Transport: forward(g.forward), ModifyResponse: g.modify, ErrorHandler: g.fail,
 		FlushInterval: -1, ErrorLog: silent(),
@@ -233,6 +237,7 @@ func (g *Gateway) Close() error {
 	}
 	g.wire.CloseIdleConnections()
 	g.transport.CloseIdleConnections()
+	g.single.CloseIdleConnections()
 	return nil
 }
 

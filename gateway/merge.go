@@ -41,12 +41,9 @@ type flight struct {
 
 // keyOf is what reads must have in common to be alike: all that the server is told but
 // what it does not answer to.
-func keyOf(op *operation, nested bool) string {
+func keyOf(op *operation) string {
 	var b strings.Builder
 	b.WriteString(op.method + " " + op.path + "?" + op.query)
-	if nested {
-		b.WriteString(" nested")
-	}
 	keys := make([]string, 0, len(op.header))
 	for key := range op.header {
 		switch key {
@@ -68,7 +65,7 @@ func keyOf(op *operation, nested bool) string {
 // itself goes on as long as anybody waits for it.
 func (g *Gateway) read(ctx context.Context, op operation) (outcome, error) {
 	c := callerOf(ctx)
-	f, seat, err := g.join(ctx, keyOf(&op, c.nested), op)
+	f, seat, err := g.join(ctx, keyOf(&op), op)
 	for err == nil {
 		select {
 		case <-f.landed:

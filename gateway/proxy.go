@@ -54,7 +54,7 @@ func (g *Gateway) forward(r *http.Request) (*http.Response, error) {
 		return g.pass(r)
 	case read, submit, deleteTask, startTask, setState, reload:
 	}
-	return g.aliases.show(g.answer(r, c)).response(r), nil
+	return g.aliases.show(g.answer(r, c)).to(c).response(r), nil
 }
 
 // answer answers what is known of blueapi.
@@ -67,6 +67,10 @@ func (g *Gateway) answer(r *http.Request, c *caller) reply {
 	var err error
 	switch c.route.kind {
 	case read:
+		if c.nested { // whose copies are to go their own way
+			out, err = g.call(ctx, op)
+			break
+		}
 		out, err = g.read(ctx, op)
 	case deleteTask:
 		return g.deleteTask(ctx, op)
@@ -114,9 +118,13 @@ func (g *Gateway) pass(r *http.Request) (*http.Response, error) {
 		}
 		defer g.hold.leave()
 	}
-	resp, err := g.transport.RoundTrip(r)
+	t := &g.transport
+	if c.nested {
+		t = &g.single
+	}
+	resp, err := t.RoundTrip(r)
 	if err != nil {
-		return failed(err, safetyOf(r)).response(r), nil
+		return failed(err, safetyOf(r)).to(c).response(r), nil
 	}
 	return resp, nil
 }

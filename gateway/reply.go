@@ -31,6 +31,8 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
+	// spent tells that as much was tried as makes sense at once.
+	spent bool
 }
 
 // like makes an answer in the place of the server's. What the header of seen, an answer
@@ -75,9 +77,21 @@ func (a reply) with(key, value string) reply {
 	return a
 }
 
-// again tells when it is worth asking again, and that a layer that retries by itself
-// need not: that was done here.
-func (a reply) again() reply { return a.with("Retry-After", "1").with("X-Should-Retry", "false") }
+// again marks the answer as the last of what was tried.
+func (a reply) again() reply {
+	a.spent = true
+	return a
+}
+
+// to adds what a caller should know who may ask again: when that makes sense, and that
+// it need not do at once what was done here. One who retries by itself has been left to
+// do that.
+func (a reply) to(c *caller) reply {
+	if !a.spent || c.nested {
+		return a
+	}
+	return a.with("Retry-After", "1").with("X-Should-Retry", "false")
+}
 
 func (a reply) response(r *http.Request) *http.Response {
 	h := a.header.Clone()
@@ -116,8 +130,6 @@ func failed(err error, safety retry.Safety) reply {
 		return refuse(nil, http.StatusServiceUnavailable, err.Error()).with(retryhttp.HeaderVerdict, verdictNotSent).again()
 	case safety == retry.Once:
 		return refuse(nil, http.StatusGatewayTimeout, err.Error()).with(retryhttp.HeaderVerdict, verdictUnknown).with("X-Should-Retry", "false")
-	case tries.Reason == retry.Layered: // the caller goes on
-		return refuse(nil, http.StatusServiceUnavailable, err.Error())
 	}
 	return refuse(nil, http.StatusServiceUnavailable, err.Error()).again()
 }

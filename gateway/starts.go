@@ -14,6 +14,10 @@ import (
 type starts struct {
 	mu       sync.Mutex
 	underWay map[string]*start // by the id at the server
+	// turn is taken by the one whose request is under way: of two tasks that are
+	// started at the same moment the server may put one into its worker's queue, where
+	// nothing reaches it (1.21.1).
+	turn chan struct{}
 	// unsettled are those whose request was sent and of which nobody knows what it did.
 	unsettled map[string]blueapi.Attachment
 }
@@ -56,7 +60,7 @@ func (s *starts) rename(old, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.underWay[old]
-	st.withdrawing = false
+	st.looked, st.withdrawing = false, false
 	s.underWay[id] = st
 	delete(s.underWay, old)
 }
@@ -100,6 +104,18 @@ func (s *starts) trace() *blueapi.RunTrace {
 	}
 }
 
+// take waits for the turn, which has to be given back.
+func (s *starts) take(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *starts) giveBack() { <-s.turn }
+
 // commit tells that the request is about to be sent, so that the start is carried out
 // for nobody too.
 func (s *starts) commit(st *start) {
@@ -119,6 +135,7 @@ func (s *starts) history(st *start) (looked, withdrawing bool) {
 func (s *starts) remember(unsettled []blueapi.Attachment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.turn = make(chan struct{}, 1)
 	s.unsettled = make(map[string]blueapi.Attachment)
 	for _, a := range unsettled {
 		a.Step, a.Owned = blueapi.StepStarting, true

@@ -125,9 +125,17 @@ func (g *Gateway) startOnce(ctx context.Context, op operation, id string) (answe
 // start starts a task for all who have asked for that.
 func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation, id string) reply {
 	if before, ok := g.starts.isUnsettled(id); ok {
+		if err := g.starts.take(ctx); err != nil {
+			return notSent(err)
+		}
+		defer g.starts.giveBack()
 		return g.settle(ctx, st, c, before, nil)
 	}
 	if c.nested { // who asks finds out by itself, and must be left to it
+		if err := g.starts.take(ctx); err != nil {
+			return notSent(err)
+		}
+		defer g.starts.giveBack()
 		g.starts.commit(st)
 		sent := time.Now()
 		answer, doubtful := g.startOnce(ctx, op, id)
@@ -153,6 +161,10 @@ func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation,
 		answer, _ := g.startOnce(ctx, op, id) // the same
 		return answer
 	}
+	if err := g.starts.take(ctx); err != nil {
+		return notSent(err)
+	}
+	defer g.starts.giveBack()
 	if state, err := g.client.WorkerState(ctx); err == nil && state != blueapi.StateIdle {
 		// The server would say so too, or, if its plan is paused, that it is broken.
 		// Not asking leaves the task as it is.

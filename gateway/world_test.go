@@ -127,6 +127,7 @@ type answer struct {
 	body   string
 	err    error
 	took   time.Duration
+	at     time.Time // when it came
 }
 
 func (a answer) String() string {
@@ -159,7 +160,7 @@ func (c *caller) ask(ctx context.Context, method, path, body string, headers ...
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(b), err, time.Since(begin)}
+	return answer{resp.StatusCode, resp.Header, string(b), err, time.Since(begin), time.Now()}
 }
 
 func (c *caller) get(path string, headers ...string) answer {
