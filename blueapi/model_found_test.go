@@ -114,3 +114,31 @@ func TestWhatNoClientCanSettle(t *testing.T) {
 		})
 	}
 }
+
+// TestReloadedAsItIsWithdrawn shows another one, which takes three things at once: the
+// request to start the plan arrives between the last look at the task and its deletion,
+// and somebody reloads the environment before the worker is read again. What answers
+// then is a worker that was made anew in the old environment (1.21.1).
+func TestReloadedAsItIsWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var late func() sim.Answer
+		w.Inject(
+			sim.When(put, sim.First(1, func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+				late = next
+				return sim.Answer{End: sim.Reset}
+			})),
+			sim.When(del, sim.First(1, func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+				late()
+				defer w.Reload()
+				return next()
+			})),
+		)
+		plan := request("nap", `{"seconds":2}`)
+		result, err := w.client.Run(t.Context(), plan)
+		if n := len(ours(w, plan)); result.Word != blueapi.NotStarted || n != 1 {
+			t.Errorf("%+v, %v, %d runs", result, err, n)
+		}
+		time.Sleep(time.Minute)
+	})
+}
