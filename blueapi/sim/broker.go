@@ -80,9 +80,10 @@ func (s *Server) serveBroker(l net.Listener) {
 }
 
 // StopBroker stops the server's message broker: all connections to it end, and new
-// ones are refused. What is published meanwhile is lost. A plan whose events cannot
-// be published is recorded as failed, whatever its end; a plan that sends a
-// document, or is to begin, fails there (1.21.1).
+// ones are refused. What is published meanwhile is lost, and the real server takes
+// it ill (1.21.1): a plan that is started does not run; one that runs goes on until
+// it has something to publish, and is recorded as failed in any case; a pause or an
+// abort gets text 500, and the plan goes on.
 func (s *Server) StopBroker() {
 	s.start()
 	s.mu.Lock()
@@ -113,7 +114,7 @@ func (s *Server) stopBroker() {
 }
 
 // DialBroker connects to the server's message broker, whatever the address, through
-// the server's Network. The broker accepts every login.
+// the server's Network, which knows it as broker.sim:61613. It accepts every login.
 func (s *Server) DialBroker(ctx context.Context, network, _ string) (net.Conn, error) {
 	s.start()
 	return s.network.DialContext(ctx, network, brokerAddr)

@@ -193,6 +193,31 @@ func TestCommandWithoutBroker(t *testing.T) {
 	}
 }
 
+// TestPausedWithoutBroker: a plan that was paused when the broker went ends when it
+// is resumed, and goes on when it is aborted.
+func TestPausedWithoutBroker(t *testing.T) {
+	for command, want := range map[string]struct {
+		took  time.Duration
+		lines int
+	}{resume: {0, 1}, abort: {1500 * time.Millisecond, 2}} {
+		inLab(t, func(l *lab) {
+			l.starts("append_line", `{"path":"f","line":"first","seconds":2,"last":"last"}`)
+			time.Sleep(450 * time.Millisecond)
+			l.expect("pause", l.change(pause), `202 "PAUSED"`)
+			l.StopBroker()
+			begun := time.Now()
+			l.expect(command, l.change(command), "500 Internal Server Error")
+			if took := time.Since(begun).Round(500 * time.Millisecond); took != want.took {
+				l.t.Errorf("%s took %v", command, took)
+			}
+			l.expect("state", l.get("/worker/state"), `"IDLE"`)
+			if n := len(l.Lines("f")); n != want.lines {
+				l.t.Errorf("%s: %d lines", command, n)
+			}
+		})
+	}
+}
+
 // TestEventLost: a fault takes one event out.
 func TestEventLost(t *testing.T) {
 	inLab(t, func(l *lab) {

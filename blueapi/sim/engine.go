@@ -31,6 +31,7 @@ type engine struct {
 	deferred    bool          // to be paused at the next checkpoint
 	pausing     chan struct{} // closed when the plan is to pause
 	permit      chan struct{} // closed when a paused plan may go on
+	rewind      bool          // to the last checkpoint, then
 
 	// mute says that nobody takes documents any more: the server forgets for
 	// whom they are as soon as the plan is paused, and raises when there is one.
@@ -211,7 +212,8 @@ func (e *engine) wait(ctx context.Context, d time.Duration) error {
 }
 
 // settle lets those go first who wait to pause, abort or stop the plan; and if it
-// is to pause, does so, and after it repeats the steps since the last checkpoint.
+// is to pause, does so, and repeats the steps since the last checkpoint when it is
+// resumed.
 func (e *engine) settle(ctx context.Context) error {
 	if err := e.loop.take(e.w.ctx); err != nil {
 		return err
@@ -228,6 +230,13 @@ func (e *engine) settle(ctx context.Context) error {
 	}
 	if err := e.rest(); err != nil {
 		return err
+	}
+	e.w.mu.Lock()
+	rewind := e.rewind
+	e.rewind = false
+	e.w.mu.Unlock()
+	if !rewind {
+		return nil
 	}
 	for _, s := range e.steps {
 		err := s(ctx)
@@ -268,6 +277,9 @@ func (e *engine) rest() error {
 	return e.inLoop(func() error {
 		if err := e.ctx.Err(); err != nil {
 			return err
+		}
+		if w.workerState() != blueapi.StatePaused {
+			return nil // an abort has failed
 		}
 		return w.setState(blueapi.StateRunning)
 	})

@@ -38,7 +38,7 @@ func (w *worker) resume() error {
 		if w.state != blueapi.StatePaused {
 			return nil, errInternal
 		}
-		e.interrupted = false
+		e.interrupted, e.rewind = false, true
 		return e.goOn(), nil
 	})
 }
@@ -47,8 +47,9 @@ func (w *worker) resume() error {
 const defaultReason = "Task failed for unknown reason"
 
 // cancel aborts or stops the plan. It waits for the end of one that was paused,
-// but not of one that runs. If nobody could be told of it nothing happens, and the
-// state is ABORTING or STOPPING all the same.
+// but not of one that runs. If nobody could be told of it, because the broker is
+// away, the plan is not cancelled, whatever the state says: one that was paused goes
+// on (1.21.1).
 func (w *worker) cancel(state blueapi.WorkerState, reason string) error {
 	return w.command(func(e *engine) (<-chan struct{}, error) {
 		w.mu.Lock()
@@ -58,20 +59,20 @@ func (w *worker) cancel(state blueapi.WorkerState, reason string) error {
 		if before == blueapi.StateIdle {
 			return nil, &errTransition{"RunEngine is already idle."}
 		}
-		if err := w.setState(state); err != nil {
-			return nil, err
-		}
+		unpublished := w.setState(state)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		e.aborted, e.stopped = true, state == blueapi.StateStopping
-		if !e.stopped {
-			e.reason = cmp.Or(reason, defaultReason)
+		if unpublished == nil {
+			e.aborted, e.stopped = true, state == blueapi.StateStopping
+			if !e.stopped {
+				e.reason = cmp.Or(reason, defaultReason)
+			}
+			e.cancel()
 		}
-		e.cancel()
 		if before == blueapi.StatePaused {
-			return e.goOn(), nil
+			return e.goOn(), unpublished
 		}
-		return nil, nil
+		return nil, unpublished
 	})
 }
 
@@ -89,13 +90,16 @@ func (w *worker) command(order func(*engine) (<-chan struct{}, error)) error {
 	}
 	back, err := order(e)
 	e.loop.give()
-	if err != nil || back == nil {
+	if back == nil {
 		return err
 	}
 	select {
 	case <-back:
 	case <-w.ctx.Done():
 		return w.ctx.Err()
+	}
+	if err != nil {
+		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
