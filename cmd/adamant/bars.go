@@ -136,29 +136,30 @@ func (p *planProgress) rows(width, height int, now time.Time) []string {
 
 // line tells how far the plan is, since when it runs, and what it waits for.
 func (p *planProgress) line(now time.Time) string {
-	line := asRow(p.name) + ": "
+	parts := []string{stopwatch(now.Sub(p.began))}
 	switch {
 	case p.expected > 0:
-		line += fmt.Sprintf("%d of %d points, ", p.points, p.expected)
+		parts = []string{fmt.Sprintf("%d of %d points", p.points, p.expected), parts[0]}
 	case p.points > 0:
-		line += fmt.Sprintf("%d points, ", p.points)
+		parts = []string{fmt.Sprintf("%d points", p.points), parts[0]}
 	}
-	line += stopwatch(now.Sub(p.began))
 	for _, c := range []cause{p.waits, p.paused, p.broker} {
-		if c.why != "" {
-			line += ", " + asRow(c.why)
-			if d := now.Sub(c.since); d >= 2*time.Second {
-				line += " (" + stopwatch(d) + ")"
-			}
+		if c.why == "" {
+			continue
 		}
+		why := asRow(c.why)
+		if d := now.Sub(c.since); d >= 2*time.Second {
+			why += " (" + stopwatch(d) + ")"
+		}
+		parts = append(parts, why)
 	}
 	switch n := len(p.moves); {
 	case n == 1:
-		line += ", waiting for a move"
+		parts = append(parts, "waiting for a move")
 	case n > 1:
-		line += fmt.Sprintf(", waiting for %d moves", n)
+		parts = append(parts, fmt.Sprintf("waiting for %d moves", n))
 	}
-	return line
+	return asRow(p.name) + ": " + strings.Join(parts, ", ")
 }
 
 const (
@@ -272,21 +273,28 @@ func displayWidth(s string) int {
 	return n
 }
 
-// wide are the characters that take two columns (Unicode's East Asian Width W and F).
-var wide = &unicode.RangeTable{
-	R16: []unicode.Range16{
-		{0x1100, 0x115f, 1}, {0x2e80, 0x303e, 1}, {0x3041, 0x33ff, 1}, {0x3400, 0x4dbf, 1}, {0x4e00, 0x9fff, 1}, {0xa000, 0xa4cf, 1},
-		{0xac00, 0xd7a3, 1}, {0xf900, 0xfaff, 1}, {0xfe30, 0xfe6f, 1}, {0xff00, 0xff60, 1}, {0xffe0, 0xffe6, 1},
-	},
-	R32: []unicode.Range32{{0x1f300, 0x1f64f, 1}, {0x1f900, 0x1f9ff, 1}, {0x20000, 0x3fffd, 1}},
-}
-
 func runeWidth(r rune) int {
 	switch {
 	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
 		return 0
-	case r >= 0x1100 && unicode.Is(wide, r):
+	case isWide(r):
 		return 2
 	}
 	return 1
+}
+
+// isWide tells the characters that take two columns (Unicode's East Asian Width W and
+// F, by their blocks).
+func isWide(r rune) bool {
+	switch {
+	case r < 0x1100:
+		return false
+	case r <= 0x115f, r >= 0x2e80 && r <= 0xa4cf && r != 0x303f, r >= 0xac00 && r <= 0xd7a3, // Hangul, kana, ideographs
+		r >= 0xf900 && r <= 0xfaff, r >= 0xfe30 && r <= 0xfe6f, // compatibility forms
+		r >= 0xff00 && r <= 0xff60, r >= 0xffe0 && r <= 0xffe6, // full width
+		r >= 0x1f300 && r <= 0x1f64f, r >= 0x1f900 && r <= 0x1f9ff, // emoji
+		r >= 0x20000 && r <= 0x3fffd:
+		return true
+	}
+	return false
 }

@@ -435,8 +435,12 @@ func (t *table) eventPage(doc pyDict) error {
 	}
 	for i := range rows {
 		err := t.event(pyDict{
-			{"descriptor", descriptor}, {"uid", at(0, i)}, {"time", at(1, i)}, {"seq_num", at(2, i)},
-			{"data", at(3, i)}, {"filled", at(4, i)},
+			{"descriptor", descriptor},
+			{"uid", at(0, i)},
+			{"time", at(1, i)},
+			{"seq_num", at(2, i)},
+			{"data", at(3, i)},
+			{"filled", at(4, i)},
 		})
 		if err != nil {
 			return err

@@ -158,20 +158,31 @@ func BenchmarkTable(b *testing.B) {
 	}
 	for _, d := range []blueapi.DataEvent{
 		{Name: "start", Doc: json.RawMessage(`{"uid":"r","time":1}`)},
-		{Name: "descriptor", Doc: json.RawMessage(dumps(pyDict{{"uid", "d"}, {"name", "primary"}, {"data_keys", keys},
+		{Name: "descriptor", Doc: json.RawMessage(dumps(pyDict{
+			{"uid", "d"},
+			{"name", "primary"},
+			{"data_keys", keys},
 			{"object_keys", pyDict{{"stage", func() (all []any) {
 				for _, k := range keys {
 					all = append(all, k.key)
 				}
 				return
-			}()}}}}, 0))},
+			}()}}},
+		}, 0))},
 	} {
 		if err := table.document(d); err != nil {
 			b.Fatal(err)
 		}
 	}
-	event := blueapi.DataEvent{Name: "event", Doc: json.RawMessage(dumps(pyDict{{"uid", "e"}, {"descriptor", "d"}, {"time", 1795457220.3194},
-		{"seq_num", pyInt("1")}, {"data", data}, {"timestamps", times}, {"filled", pyDict{}}}, 0))}
+	event := blueapi.DataEvent{Name: "event", Doc: json.RawMessage(dumps(pyDict{
+		{"uid", "e"},
+		{"descriptor", "d"},
+		{"time", 1795457220.3194},
+		{"seq_num", pyInt("1")},
+		{"data", data},
+		{"timestamps", times},
+		{"filled", pyDict{}},
+	}, 0))}
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := table.document(event); err != nil {

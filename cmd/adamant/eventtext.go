@@ -112,8 +112,16 @@ func progressDict(raw pyDict) pyDict {
 	for i, move := range moves {
 		given, _ := move.value.(pyDict)
 		status := modelled(given, pyDict{
-			{"display_name", "Unknown"}, {"current", nil}, {"initial", nil}, {"target", nil}, {"unit", "units"},
-			{"precision", nil}, {"done", false}, {"percentage", nil}, {"time_elapsed", nil}, {"time_remaining", nil},
+			{"display_name", "Unknown"},
+			{"current", nil},
+			{"initial", nil},
+			{"target", nil},
+			{"unit", "units"},
+			{"precision", nil},
+			{"done", false},
+			{"percentage", nil},
+			{"time_elapsed", nil},
+			{"time_remaining", nil},
 		})
 		for j := range status {
 			if n, ok := status[j].value.(pyInt); ok && status[j].key != "precision" {

@@ -46,14 +46,24 @@ func TestEventTextOfOthers(t *testing.T) {
 		compact, json string
 		fails         bool
 	}{
-		{"begin of a gap", blueapi.Event{Gap: &blueapi.Gap{From: at, Attempts: 2, Err: errors.New("refused")}},
+		{
+			"begin of a gap",
+			blueapi.Event{Gap: &blueapi.Gap{From: at, Attempts: 2, Err: errors.New("refused")}},
 			"the broker is away: events may be missing (refused)\n",
-			`{"gap":{"from":"2026-11-24T01:02:03.5Z","until":null,"missed":0,"attempts":2,"error":"refused"}}` + "\n", false},
-		{"end of a gap", blueapi.Event{Gap: &blueapi.Gap{From: at, Until: at.Add(1250 * time.Millisecond)}},
+			`{"gap":{"from":"2026-11-24T01:02:03.5Z","until":null,"missed":0,"attempts":2,"error":"refused"}}` + "\n", false,
+		},
+		{
+			"end of a gap",
+			blueapi.Event{Gap: &blueapi.Gap{From: at, Until: at.Add(1250 * time.Millisecond)}},
 			"the broker is back after 1.2 s: events may be missing\n",
-			`{"gap":{"from":"2026-11-24T01:02:03.5Z","until":"2026-11-24T01:02:04.75Z","missed":0,"attempts":0}}` + "\n", false},
-		{"dropped", blueapi.Event{Gap: &blueapi.Gap{Missed: 3}}, "3 events were dropped\n",
-			`{"gap":{"from":null,"until":null,"missed":3,"attempts":0}}` + "\n", false},
+			`{"gap":{"from":"2026-11-24T01:02:03.5Z","until":"2026-11-24T01:02:04.75Z","missed":0,"attempts":0}}` + "\n", false,
+		},
+		{
+			"dropped",
+			blueapi.Event{Gap: &blueapi.Gap{Missed: 3}},
+			"3 events were dropped\n",
+			`{"gap":{"from":null,"until":null,"missed":3,"attempts":0}}` + "\n", false,
+		},
 		{"unknown", blueapi.Event{Raw: json.RawMessage(`{"a":1}`)}, "", "", true},
 		{"no JSON", blueapi.Event{Raw: json.RawMessage(`{`)}, "", "", true},
 		{"nothing", blueapi.Event{}, "", "", true},

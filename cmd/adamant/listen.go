@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -57,16 +56,18 @@ type listenOptions struct {
 // Without any, all are.
 type eventTypes []string
 
-var (
-	eventKinds = []string{"worker", "progress", "data"}
-	documents  = []string{
+func eventKinds() []string { return []string{"worker", "progress", "data"} }
+
+// documents are the kinds of documents that there are (bluesky's event model).
+func documents() []string {
+	return []string{
 		"start", "descriptor", "event", "event_page", "stream_resource", "stream_datum", "resource", "datum", "stop",
 	}
-)
+}
 
 // Set adds one.
 func (t *eventTypes) Set(s string) error {
-	if known := slices.Concat(eventKinds, documents); !slices.Contains(known, s) {
+	if known := slices.Concat(eventKinds(), documents()); !slices.Contains(known, s) {
 		return fmt.Errorf("'%s' is not one of '%s'", s, strings.Join(known, "', '"))
 	}
 	*t = append(*t, s)
@@ -132,7 +133,7 @@ server or a broker.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.Var(&o.types, "type", strings.Join(eventKinds, ", ")+", or the kind of a document, such as start or stop; may be given several times (all)")
+	flags.Var(&o.types, "type", strings.Join(eventKinds(), ", ")+", or the kind of a document, such as start or stop; may be given several times (all)")
 	flags.StringVar(&o.task, "task", "", "only events of the task with this `ID`")
 	flags.StringVar(&o.record, "record", "", "add what is printed to a recording, `FILE`")
 	flags.StringVar(&o.replay, "replay", "", "play a recording, `FILE`, instead of listening")
@@ -190,39 +191,42 @@ func (a *app) listenTo(ctx context.Context, b *blueapi.Broker, o listenOptions, 
 		}
 	}
 	l, err := a.subscribe(ctx, b)
-	defer l.Close()
-	if err == nil {
-		a.ui.note("listening to %s", b.Address)
-		err = out.follow(ctx, l)
+	if err != nil {
+		return out.end(ctx, err)
 	}
-	return out.end(ctx, err)
+	defer l.Close()
+	a.ui.note("listening to %s", b.Address)
+	return out.end(ctx, out.follow(ctx, l))
 }
 
 // subscribePatience is how long a broker may be away in the beginning, when it may be a
 // wrong address. An outage of one second is outlasted.
 const subscribePatience = 3 * time.Second
 
-// subscribe waits until events are delivered. The listener is to be closed, even if
-// there is an error.
+// subscribe waits until events are delivered.
 func (a *app) subscribe(ctx context.Context, b *blueapi.Broker) (*blueapi.Listener, error) {
 	l := b.Listen(ctx)
 	patience, cancel := context.WithTimeout(ctx, max(subscribePatience, a.wait))
 	defer cancel()
 	err := l.Subscribed(patience)
-	switch {
-	case err == nil || ctx.Err() != nil:
-		return l, err
-	case patience.Err() == nil:
-		return l, fmt.Errorf("the message broker at %s refuses: %w", b.Address, err)
+	if err == nil {
+		return l, nil
 	}
-	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // of this error itself
+	l.Close()
+	switch {
+	case ctx.Err() != nil:
+		return nil, err
+	case patience.Err() == nil:
+		return nil, fmt.Errorf("the message broker at %s refuses: %w", b.Address, err)
+	}
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, cause := range all.Unwrap() {
 			if !errors.Is(cause, context.DeadlineExceeded) {
-				return l, fmt.Errorf("the message broker cannot be reached: %w", cause)
+				return nil, fmt.Errorf("the message broker cannot be reached: %w", cause)
 			}
 		}
 	}
-	return l, fmt.Errorf("the message broker at %s does not answer", b.Address)
+	return nil, fmt.Errorf("the message broker at %s does not answer", b.Address)
 }
 
 // listening prints and records events.
@@ -276,7 +280,7 @@ func (l *listening) text(e blueapi.Event) (string, error) {
 	text, err := l.f.event(e)
 	if errors.Is(err, errUnknownEvent) && l.f == jsonText && l.app.ui.voice == asAdamant {
 		var v any
-		if v, err = parsePython(json.RawMessage(e.Raw)); err == nil {
+		if v, err = parsePython(e.Raw); err == nil {
 			text = dumps(v, 0) + "\n"
 		}
 	}
@@ -333,13 +337,13 @@ func (a *app) listenAsBlueapi(ctx context.Context, f format) error {
 	}
 	a.ui.message("Subscribing to all bluesky events from " + b.Address)
 	l, err := a.subscribe(ctx, b)
-	defer l.Close()
 	switch {
 	case ctx.Err() != nil:
 		return endOfInterrupt(asBlueapi)
 	case err != nil:
 		return err
 	}
+	defer l.Close()
 	a.ui.message("Press enter to exit")
 	reading, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -191,9 +191,10 @@ func (p *player) wait(ctx context.Context, at time.Time) error {
 	if p.speed == 0 {
 		return nil
 	}
-	due := time.Duration(float64(at.Sub(p.first)) / p.speed)
+	due := time.NewTimer(time.Duration(float64(at.Sub(p.first))/p.speed) - time.Since(p.begun))
+	defer due.Stop()
 	select {
-	case <-time.After(due - time.Since(p.begun)):
+	case <-due.C:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
