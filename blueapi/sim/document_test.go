@@ -188,3 +188,17 @@ func benchmarkEvents(b *testing.B, heard bool) {
 	g.start("bench", `{}`)
 	<-done
 }
+
+// TestCountSays: numbers of a count are in its start document as its parameters have
+// them.
+func TestCountSays(t *testing.T) {
+	inLab(t, func(l *lab) {
+		heard := l.listen()
+		l.starts("count", `{"detectors":["stage"],"num":2,"delay":[1]}`)
+		time.Sleep(2 * time.Second)
+		docs, _ := heard.documents()
+		if want := `"num":2,"delay":[1.0]`; len(docs["start"]) != 1 || !strings.Contains(string(docs["start"][0]), want) {
+			l.t.Errorf("%s, expected %s", docs["start"], want)
+		}
+	})
+}

@@ -195,6 +195,7 @@ func countMetadata(a Args, detectors []string) []member {
 		reprs.items = append(reprs.items, str(class[strings.LastIndexByte(class, '.')+1:]+`(name="`+d+`")`))
 	}
 	delay, _ := parse(string(a["delay"].(json.RawMessage)))
+	delay = asDecimals(delay)
 	dimension := value{kind: list, items: []value{{kind: list, items: []value{str("time")}}, str("primary")}}
 	md := dict(
 		member{"detectors", names}, member{"num_points", whole(num)}, member{"num_intervals", whole(num - 1)},
@@ -213,6 +214,19 @@ func countMetadata(a Args, detectors []string) []member {
 
 // detectorTime is what a frame of the demo detector takes.
 const detectorTime = 200 * time.Millisecond
+
+// asDecimals makes decimals of the whole numbers in a number or a list of them.
+func asDecimals(v value) value {
+	if f, err := strconv.ParseFloat(v.text, 64); err == nil && v.kind == integer {
+		return decimal(f)
+	}
+	items := v.items
+	v.items = nil
+	for _, item := range items {
+		v.items = append(v.items, asDecimals(item))
+	}
+	return v
+}
 
 // moves moves the stage and, if it is to, back.
 func moves(ctx context.Context, a Args) (any, error) {
