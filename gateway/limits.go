@@ -48,6 +48,11 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, c *caller) *r
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
+	if len(r.TransferEncoding) > 0 {
+		// A proxy that went by a Content-Length, which net/http leaves out of account
+		// then, may take what follows for part of this request (RFC 9112, 6.1).
+		w.Header().Set("Connection", "close")
+	}
 	var err error
 	c.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, int64(g.maxBody())))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {

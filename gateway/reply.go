@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 
@@ -42,7 +43,7 @@ func like(seen http.Header, status int, body any) reply {
 	h := make(http.Header)
 	for key, values := range seen {
 		switch key {
-		case "Content-Length", "Content-Encoding", "Content-Type", "Location", "Etag", "Last-Modified", "Set-Cookie", "Transfer-Encoding", "Connection":
+		case "Date", "Content-Length", "Content-Encoding", "Content-Type", "Location", "Etag", "Last-Modified", "Set-Cookie", "Connection":
 		default:
 			h[key] = values
 		}
@@ -105,10 +106,7 @@ func (a reply) response(r *http.Request) *http.Response {
 }
 
 func (a reply) write(w http.ResponseWriter) {
-	h := w.Header()
-	for key, values := range a.header {
-		h[key] = values
-	}
+	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body)
 }

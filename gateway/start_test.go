@@ -494,3 +494,19 @@ func TestPromise5(t *testing.T) {
 	}
 	t.Log(words)
 }
+
+// loseStarts counts the requests to start a task, whatever they look like, and loses
+// their answers.
+func loseStarts(n *int) sim.Fault {
+	var mu sync.Mutex
+	return func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+		if x.Method != http.MethodPut {
+			return next()
+		}
+		mu.Lock()
+		*n++
+		mu.Unlock()
+		next()
+		return sim.Answer{End: sim.Reset}
+	}
+}

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// askLimit is how long after a caller asked the worker is still what the caller
-	// meant: as long as blueapi's client believes a guard.
-	askLimit = time.Second
+	// askLimit is how long after a caller asked the worker may be read, to have what the
+	// caller meant: the first attempt is within, and none that was made again.
+	askLimit = 250 * time.Millisecond
 	// sightLimit is how old what was seen of the worker may be when a caller asks, to
 	// be what the caller has in mind.
 	sightLimit = 10 * time.Second
@@ -156,13 +156,23 @@ func (g *Gateway) setState(ctx context.Context, c *caller, op operation) reply {
 			c.did(Settled)
 		}
 	}
-	switch {
-	case result.Other != "":
-		answer = answer.with(headerWarning, "it may have reached the plan of task "+g.aliases.shown(result.Other)+" too, or instead")
-	case err == nil && result.Unanswered > 0:
-		answer = answer.with(headerWarning, "a request that was not answered may still be on its way, and reach whatever plan runs then")
+	if warning := g.warning(result); warning != "" {
+		answer = answer.with(headerWarning, warning)
 	}
 	return answer
+}
+
+// warning is what is to be said about a command besides whether it had its effect.
+func (g *Gateway) warning(r blueapi.ControlResult) string {
+	switch {
+	case r.Other != "":
+		return "it may have reached the plan of task " + g.aliases.shown(r.Other) + " instead"
+	case r.Unanswered > 0:
+		return "a request that was not answered may still be on its way, and reach whatever plan runs then"
+	case r.Effect == blueapi.Accepted && !r.Checked:
+		return "it was not possible to check that it reached the plan that was active before"
+	}
+	return ""
 }
 
 // uncontrolled is the answer to a control command that had no effect, or none that is

@@ -62,7 +62,7 @@ func newWorld(t *testing.T, set func(*world)) *world {
 	t.Cleanup(func() {
 		w.caller.http.CloseIdleConnections()
 		w.gateway.Close()
-		w.Server.Close()
+		w.Close()
 	})
 	return w
 }

@@ -1,0 +1,229 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/blueapi/sim"
+	"github.com/adamant-go/adamant/internal/memnet"
+)
+
+func setState() sim.Match { return sim.Request("PUT", "/worker/state") }
+
+// TestControl: commands to a plan that runs are answered as the server answers.
+func TestControl(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, bare := newWorld(t, nil), newWorld(t, nil)
+		bare.caller.get("/environment")
+		direct := newCaller(t, bare.Network(), "blueapi.sim:8000")
+		defer direct.http.CloseIdleConnections()
+		for _, c := range []*caller{w.caller, direct} {
+			if a := c.start(c.submit(longNap)); a.status != 200 {
+				t.Fatal(a)
+			}
+		}
+		for _, body := range []string{
+			`{"new_state":"RUNNING"}`, `{"new_state":"PAUSED"}`, `{"new_state":"PAUSED"}`, `{"new_state":"RUNNING"}`, `{"new_state":"RUNNING"}`,
+		} {
+			want := direct.ask(t.Context(), "PUT", "/worker/state", body)
+			got := w.caller.ask(t.Context(), "PUT", "/worker/state", body)
+			if got.status != want.status || got.body != want.body || got.header.Get("Adamant-Warning") != "" {
+				t.Errorf("%s: %v %v, want %v", body, got, got.header, want)
+			}
+			if body == `{"new_state":"RUNNING"}` && got.status == 202 && got.took < 50*time.Second {
+				t.Errorf("resumed in %v", got.took) // it is answered when the plan has ended
+			}
+		}
+		for _, verb := range []string{"ABORTING", "STOPPING"} {
+			for _, c := range []*caller{w.caller, direct} {
+				if a := c.start(c.submit(longNap)); a.status != 200 {
+					t.Fatal(a)
+				}
+			}
+			body := `{"new_state":"` + verb + `","reason":"because"}`
+			want := direct.ask(t.Context(), "PUT", "/api/v1/worker/state", body)
+			got := w.caller.ask(t.Context(), "PUT", "/api/v1/worker/state", body)
+			if got.status != want.status || got.body != want.body {
+				t.Errorf("%s: %v, want %v", body, got, want)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// TestLostCommand: a command whose answer is lost is answered all the same, and had its
+// effect once.
+func TestLostCommand(t *testing.T) {
+	for _, to := range []string{"ABORTING", "STOPPING", "PAUSED"} {
+		for name, f := range map[string]sim.Fault{"request": sim.LoseRequest(sim.Reset), "answer": sim.LoseAnswer(sim.Reset), "proxy": sim.Instead(sim.Status(504))} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, nil)
+				if a := w.caller.start(w.caller.submit(longNap)); a.status != 200 {
+					t.Fatal(a)
+				}
+				w.Inject(sim.When(setState(), sim.First(1, f)))
+				if a := w.caller.state(to); a.status != 202 {
+					t.Errorf("%s: %s lost: %v", to, name, a)
+				}
+			})
+		}
+	}
+}
+
+// TestCommandsDoNotStray: the plan that was active when a caller asked ends in an
+// outage, and another begins; the caller's command is not for that.
+func TestCommandsDoNotStray(t *testing.T) {
+	for _, seen := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, func(w *world) { w.gateway.Wait = time.Minute })
+			w.caller.get("/environment")
+			direct := newCaller(t, w.Network(), "blueapi.sim:8000")
+			defer direct.http.CloseIdleConnections()
+			if a := direct.start(direct.submit(task("nap", `{"seconds":5}`))); a.status != 200 {
+				t.Fatal(a)
+			}
+			next := direct.submit(longNap)
+			if seen {
+				w.caller.get("/worker/task")
+			}
+			w.Inject(sim.When(func(x *sim.Exchange) bool { return x.Header.Get("X-Direct") == "" }, sim.Status(503)))
+			var asked sync.WaitGroup
+			asked.Go(func() {
+				a := w.caller.state("ABORTING")
+				if want := map[bool]int{true: 400, false: 202}[seen]; a.status != want {
+					t.Errorf("seen before %v: %v", seen, a)
+				}
+			})
+			time.Sleep(10 * time.Second)
+			if a := direct.start(next, "X-Direct", "yes"); a.status != 200 {
+				t.Fatal(a)
+			}
+			w.Heal()
+			asked.Wait()
+			time.Sleep(time.Second)
+			if aborted := w.Runs()[1].Aborted; aborted == seen { // unless nobody could know better
+				t.Errorf("seen before %v: the next plan was aborted: %v", seen, aborted)
+			}
+		})
+	}
+}
+
+// TestPromise6 sends commands in a plan's last seconds while another client starts a
+// plan as soon as that has ended, with faults at any request: if the other plan was hit,
+// the caller is told that it may have been.
+func TestPromise6(t *testing.T) {
+	n := 150
+	if everything() {
+		n = 5000
+	}
+	words := map[string]int{}
+	for seed := range uint64(n) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 6))
+			w := newWorld(t, nil)
+			id := w.caller.submit(task("nap", `{"seconds":5}`))
+			if a := w.caller.start(id); a.status != 200 {
+				t.Fatal(a)
+			}
+			direct := newCaller(t, w.Network(), "blueapi.sim:8000")
+			defer direct.http.CloseIdleConnections()
+			to := []string{"ABORTING", "STOPPING", "PAUSED"}[rng.IntN(3)]
+			time.Sleep(time.Duration(1000+rng.IntN(3990)) * time.Millisecond)
+			var names []string
+			for range 1 + rng.IntN(2) {
+				name, f := startFaults(rng)
+				m := setState()
+				if rng.IntN(2) == 0 {
+					m = sim.Request("GET", "/worker/*")
+				}
+				names = append(names, name)
+				ours := func(x *sim.Exchange) bool { return x.Header.Get("X-Rival") == "" && m(x) }
+				w.Inject(sim.When(ours, sim.Nth(1+rng.IntN(4), f)))
+			}
+			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			next := direct.submit(longNap, "X-Rival", "yes")
+			var rival sync.WaitGroup
+			rival.Go(func() {
+				for ctx.Err() == nil {
+					if a := direct.ask(ctx, "PUT", "/worker/task", `{"task_id":"`+next+`"}`, "X-Rival", "yes"); a.status == 200 {
+						return
+					}
+					time.Sleep(3 * time.Millisecond)
+				}
+			})
+			a := w.caller.state(to)
+			if a.err != nil {
+				t.Errorf("seed %d: %v: %v", seed, names, a)
+			}
+			if to == "PAUSED" && a.status == 202 {
+				_ = direct.state("ABORTING", "X-Rival", "yes")
+			}
+			rival.Wait()
+			w.Heal()
+			time.Sleep(30 * time.Second)
+			told := a.header.Get("Adamant-Warning") != "" || a.status >= 500
+			words[fmt.Sprint(a.status, " told ", told)]++
+			for _, run := range w.Runs() {
+				if run.TaskID == next && run.Aborted && !told && to != "PAUSED" {
+					t.Errorf("seed %d: %v: the other plan was hit, and nothing was said: %v %v", seed, names, a, a.header)
+				}
+			}
+			time.Sleep(time.Minute)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	t.Log(words)
+}
+
+// TestControlThroughGateway: a client that guards its commands itself does so through a
+// gateway too.
+func TestControlThroughGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		c := w.client()
+		run, err := c.Start(t.Context(), blueapi.TaskRequest{Name: "nap", Params: []byte(`{"seconds":60}`), InstrumentSession: "cm12345-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer run.Close()
+		for _, verb := range []blueapi.Verb{blueapi.Pause, blueapi.Abort} {
+			w.Inject(sim.When(setState(), sim.First(1, sim.LoseAnswer(sim.Reset))))
+			if result, err := c.Control(t.Context(), blueapi.Command{Verb: verb, TaskID: run.TaskID()}); err != nil {
+				t.Errorf("%v: %+v, %v", verb, result, err)
+			}
+			w.Heal()
+		}
+		if _, err := c.Control(t.Context(), blueapi.Command{Verb: blueapi.Abort}); err == nil || !strings.Contains(err.Error(), "Cannot transition from IDLE to ABORTING") {
+			t.Error(err)
+		}
+	})
+}
+
+// TestAbandonedCommand: a command that still waits is dropped when its caller goes.
+func TestAbandonedCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		if a := w.caller.start(w.caller.submit(longNap)); a.status != 200 {
+			t.Fatal(a)
+		}
+		w.Network().Set(memnet.Kill)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		w.caller.ask(ctx, "PUT", "/worker/state", `{"new_state":"ABORTING"}`)
+		w.Network().Set(memnet.Healthy)
+		time.Sleep(10 * time.Second)
+		if w.Runs()[0].Aborted || w.asked("PUT", "/worker/state") != 0 {
+			t.Error("the plan was aborted for nobody")
+		}
+	})
+}
