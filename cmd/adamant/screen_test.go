@@ -169,13 +169,13 @@ func TestScreen(t *testing.T) {
 			"y        [                              ]         0:02\n"+
 			"count: 1 of 3 points, 0:02, waiting for 2 moves\n")
 
-		fmt.Fprint(out, "a row\nanother\n")
+		fmt.Fprint(out, "a row\x1b[2J\nanother\n")
 		s.ui.note("a remark \x1b[2J")
 		s.say("another")
 		fmt.Fprint(logged, "a log record\n")
 		y.Fraction, y.Elapsed = at(0.5), at(61)
 		s.event(moving(blueapi.Move{ID: "1", Done: true}, y))
-		const above = "a row\nanother\nadamant: a remark \\x1b[2J\nadamant: another\na log record\n"
+		const above = "a row\\x1b[2J\nanother\nadamant: a remark \\x1b[2J\nadamant: another\na log record\n"
 		has(t, tty, above+
 			"y  [###############               ]   50 %  1:01\n"+
 			"count: 1 of 3 points, 0:02, waiting for a move\n")
