@@ -39,7 +39,6 @@ func sweepSeriesAll() []*sweepSeries {
 // sweepTally adds up what was played.
 type sweepTally struct {
 	cases   int
-	twice   int // in which the plan ran twice, because a proxy sent its PUT twice
 	words   map[blueapi.Word]int
 	reasons map[blueapi.Reason]int
 	slowest time.Duration
@@ -51,9 +50,6 @@ func (s *sweepTally) add(c sweepCase, p played) {
 		s.words, s.reasons = map[blueapi.Word]int{}, map[blueapi.Reason]int{}
 	}
 	s.cases++
-	if p.twice {
-		s.twice++
-	}
 	s.words[p.result.Word]++
 	s.reasons[p.result.Reason]++
 	if p.took > s.slowest {
@@ -62,7 +58,7 @@ func (s *sweepTally) add(c sweepCase, p played) {
 }
 
 func (s *sweepTally) String() string {
-	return fmt.Sprintf("%d cases (%d duplicated by a proxy ran twice), %v, reasons %v, slowest %v in %v", s.cases, s.twice, s.words, s.reasons, s.slowest, s.which)
+	return fmt.Sprintf("%d cases, %v, reasons %v, slowest %v in %v", s.cases, s.words, s.reasons, s.slowest, s.which)
 }
 
 // singles are all cases of one fault.
@@ -82,7 +78,7 @@ func (s *sweepSeries) singles(requests, frames int) (all []sweepCase) {
 
 // pairs are all cases in which another fault follows that of c, at a later message of the
 // same kind or at any of the other kind. Where a run asks the same again and again, the
-// first times are taken, and the last.
+// first three times are taken, and the last.
 func (c sweepCase) pairs(p played) (all []sweepCase) {
 	first := c.hits[0]
 	if !first.frame {
@@ -115,7 +111,7 @@ func distinct(asked []string, after int) (numbers []int) {
 		if i < after {
 			continue
 		}
-		if times[what]++; times[what] <= 4 || i == last[what] {
+		if times[what]++; times[what] <= 3 || i == last[what] {
 			numbers = append(numbers, i+1)
 		}
 	}
@@ -124,7 +120,9 @@ func distinct(asked []string, after int) (numbers []int) {
 
 // TestSweepFaults puts every fault at every message of a run, and then every other one at
 // every later message: the plan never runs twice, the word and its reason are true, the
-// run comes to an end, and its events are whole or their gaps are told.
+// run comes to an end, and its events are whole or their gaps are told. A PUT that a proxy
+// sends twice while the server stands still takes two faults at one message, and is not
+// among them: see TestDuplicatedByAProxy.
 func TestSweepFaults(t *testing.T) {
 	for _, s := range sweepSeriesAll() {
 		t.Run(s.name, func(t *testing.T) {
@@ -145,7 +143,7 @@ func TestSweepFaults(t *testing.T) {
 			}
 			begin := time.Now()
 			for _, c := range s.singles(len(plain.asked), plain.frames) {
-				if !everything() && rng.IntN(4) != 0 {
+				if !everything() && rng.IntN(3) != 0 {
 					continue
 				}
 				pairs := c.pairs(play(c))

@@ -16,10 +16,7 @@ func (c sweepCase) judge(w *sweepWorld, p played, now, later []sim.Run) string {
 	var wrong []string
 	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	r := p.result
-	// A proxy that sends the PUT twice is what no client can do anything about when
-	// the server does not deal with both one after the other.
-	labelled := w.hasStruck("PUT /worker/task twice") && len(c.hits) > 1
-	if len(later) > 1 && !labelled {
+	if len(later) > 1 {
 		bad("%d runs", len(later))
 	}
 	if len(c.hits) == 1 && r.Word != blueapi.Done && !c.has("restart", "reload", "text 500", "another client") {
@@ -32,7 +29,7 @@ func (c sweepCase) judge(w *sweepWorld, p played, now, later []sim.Run) string {
 	case blueapi.Done:
 		c.judgeDone(w, p, now, bad)
 	case blueapi.NotStarted:
-		if len(later) != 0 && !labelled {
+		if len(later) != 0 {
 			bad("not started, but %d runs", len(later))
 		}
 		if why := c.notStarted(w, r.Reason); why != "" {
@@ -53,7 +50,7 @@ func (c sweepCase) judge(w *sweepWorld, p played, now, later []sim.Run) string {
 			bad("%v after the plan's end", late)
 		}
 	}
-	if c.series.broker && !labelled {
+	if c.series.broker {
 		wrong = append(wrong, c.judgeEvents(w, p)...)
 	}
 	if len(wrong) == 0 {
@@ -72,18 +69,17 @@ func (c sweepCase) judgeDone(w *sweepWorld, p played, now []sim.Run, bad func(st
 			n++
 		}
 	}
-	labelled := w.hasStruck("PUT /worker/task twice") && len(c.hits) > 1
 	switch {
 	case n == 0 && (r.Reason == blueapi.Unpublished || c.has("pauses")):
 		return // it could not begin
-	case n != 1 && !labelled, run == nil || run.Ended.IsZero() || run.Killed:
+	case n != 1, run == nil || run.Ended.IsZero() || run.Killed:
 		bad("done, but %d runs of it: %+v", n, run)
 		return
 	}
 	touched := run.Aborted || c.has("pauses")
 	switch r.Reason {
 	case blueapi.Ended:
-		if r.Outcome == nil || r.Outcome.Kind != "success" && !c.has("broker ") || touched && run.Aborted {
+		if r.Outcome == nil || r.Outcome.Kind != "success" && !c.has("broker ") || run.Aborted {
 			bad("outcome %+v of %+v", r.Outcome, *run)
 		}
 	case blueapi.NotRecorded:
