@@ -283,11 +283,12 @@ func (a *app) awaitTurn(ctx context.Context, t *target, own bool) (owned bool, e
 	poll := time.NewTicker(ownerPoll)
 	defer poll.Stop()
 	for waiting := false; ; waiting = true {
-		owned, lives, err := t.journal.turn(ctx, t, own)
+		// Also when no time is left: what is said then must be true of the run.
+		owned, lives, err := t.journal.turn(context.WithoutCancel(ctx), t, own)
 		switch {
-		case err != nil && ctx.Err() == nil:
+		case err != nil:
 			return false, a.endOfJournal(ctx, err)
-		case err == nil && (owned || !own && !lives || t.run.End() != nil || beforeEnd(t.run).Step == journal.Started):
+		case owned, !own && !lives, t.run.End() != nil, beforeEnd(t.run).Step == journal.Started:
 			return owned, nil
 		case !waiting:
 			stop = a.ui.progress(fmt.Sprintf("another process to start plan %s", t.run.Plan))

@@ -15,9 +15,9 @@ import (
 const (
 	// callLimit is how long the recording of a call may hold up a run.
 	callLimit = time.Second
-	// callsLimit is how long it may hold up the end of any other command: a journal
-	// in a home directory that is away must not.
-	callsLimit = 250 * time.Millisecond
+	// callsLimit is how long it may hold up the end of any other command, whose result
+	// is printed by then. It takes milliseconds, but the home directory may be away.
+	callsLimit = flushLimit
 	// maxAttempts is how many attempts of a call are remembered while it is under way:
 	// the first and the latest. The journal keeps fewer.
 	maxAttempts = 40

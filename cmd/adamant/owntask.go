@@ -10,9 +10,10 @@ import (
 	"github.com/adamant-go/adamant/retry"
 )
 
-// journalLimit is how long a control command waits for the journal. It is urgent, and
-// a journal on a file system that is away would hold it up for ever.
-const journalLimit = 250 * time.Millisecond
+// journalLimit is how long a control command waits for the journal, which is opened in
+// milliseconds, and in tenths of seconds on a machine that is overloaded. One on a file
+// system that is away would hold up an abort for ever.
+const journalLimit = 2 * time.Second
 
 // ownRuns is the journal for a control command; nil if there is none, or it cannot be
 // had in time.
