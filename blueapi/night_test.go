@@ -25,7 +25,8 @@ const (
 // night is a server and its network, in bad weather.
 type night struct {
 	*world
-	rng *rand.Rand
+	rng   *rand.Rand // of the weather
+	plans *rand.Rand
 	// status is what a proxy answers at the moment, instead of the server; 0 is nothing.
 	status atomic.Int64
 	// next is what befalls the next request.
@@ -128,19 +129,19 @@ func (n *night) broker() {
 // plan is the i-th, which can be told from all others by its parameters.
 func (n *night) plan(i int) blueapi.TaskRequest {
 	id := float64(i) / 1e6
-	switch n.rng.IntN(7) {
+	switch n.plans.IntN(7) {
 	case 0:
-		return request("fail", fmt.Sprintf(`{"message":"plan %d","seconds":%v}`, i, n.rng.IntN(5)))
+		return request("fail", fmt.Sprintf(`{"message":"plan %d","seconds":%v}`, i, n.plans.IntN(5)))
 	case 1:
 		return request("returns", fmt.Sprintf(`{"value":%d}`, i))
 	case 2:
-		return request("many_events", fmt.Sprintf(`{"n":%d,"delay":%v}`, 1+n.rng.IntN(50), 0.2+id))
+		return request("many_events", fmt.Sprintf(`{"n":%d,"delay":%v}`, 1+n.plans.IntN(50), 0.2+id))
 	case 3:
-		return request("moves", fmt.Sprintf(`{"x":%v,"y":%v}`, 1+id, float64(1+n.rng.IntN(3))))
+		return request("moves", fmt.Sprintf(`{"x":%v,"y":%v}`, 1+id, float64(1+n.plans.IntN(3))))
 	case 4:
-		return request("slow_start", fmt.Sprintf(`{"seconds":%v}`, float64(n.rng.IntN(9))+id))
+		return request("slow_start", fmt.Sprintf(`{"seconds":%v}`, float64(n.plans.IntN(9))+id))
 	default:
-		return request("nap", fmt.Sprintf(`{"seconds":%v}`, float64(n.rng.IntN(40))+0.5+id))
+		return request("nap", fmt.Sprintf(`{"seconds":%v}`, float64(n.plans.IntN(40))+0.5+id))
 	}
 }
 
@@ -152,7 +153,7 @@ func TestNight(t *testing.T) {
 		long, runs = 12*time.Hour, 1000
 	}
 	synctest.Test(t, func(t *testing.T) {
-		n := &night{world: newWorld(t), rng: rand.New(rand.NewPCG(12, 1000)), count: map[string]int{}}
+		n := &night{world: newWorld(t), rng: rand.New(rand.NewPCG(12, 1)), plans: rand.New(rand.NewPCG(12, 2)), count: map[string]int{}}
 		n.follow(n.client)
 		n.client.RunTrace.Event = nil // there are many
 		stop, calm := make(chan struct{}), make(chan struct{})

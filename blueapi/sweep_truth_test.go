@@ -46,7 +46,7 @@ func (c sweepCase) judge(w *sweepWorld, p played, now, later []sim.Run) string {
 		bad("took %v", p.took)
 	}
 	if len(now) == 1 && !now[0].Ended.IsZero() && !c.has("broker ") && !slices.ContainsFunc(c.hits, func(h hit) bool { return !h.frame }) {
-		if late := p.ended.Sub(now[0].Ended); late > 2*time.Second {
+		if late := p.ended.Sub(now[0].Ended); late > time.Second+time.Duration(len(c.hits))*time.Second {
 			bad("%v after the plan's end", late)
 		}
 	}
@@ -156,6 +156,8 @@ func (c sweepCase) unknown(w *sweepWorld, why blueapi.Reason) string {
 // says so; but for what the broker itself has lost or doubled without a sign.
 func (c sweepCase) judgeEvents(w *sweepWorld, p played) (wrong []string) {
 	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	var published []blueapi.Event
 	for _, e := range w.published {
 		if e.TaskID == p.result.TaskID {
