@@ -228,6 +228,42 @@ func TestUnpublished(t *testing.T) {
 	})
 }
 
+// TestEventsComeOnce, although a server that was started without its broker publishes
+// each of them several times when that is there.
+func TestEventsComeOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world, r *record) {
+		w.NoBroker = true
+		result, err := w.client.Run(t.Context(), documents)
+		if result.Reason != blueapi.Unpublished || err != nil {
+			t.Fatalf("%+v, %v", result, err)
+		}
+		w.StartBroker()
+		time.Sleep(time.Minute)
+		r.events = nil
+		all := w.client.Broker.Listen(t.Context())
+		defer all.Close()
+		if result, err = w.client.Run(t.Context(), documents); err != nil {
+			t.Fatalf("%+v, %v", result, err)
+		}
+		if len(r.events) != len(strings.Fields(wholeRun))+2 { // it has three points
+			t.Errorf("%d events: %s", len(r.events), r.words())
+		}
+		published := 0
+		for {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := all.Next(ctx)
+			cancel()
+			if err != nil {
+				break
+			}
+			published++
+		}
+		if published < 2*len(r.events) {
+			t.Errorf("published only %d: this tests nothing", published)
+		}
+	})
+}
+
 // TestPauseIsNotTheEnd, although the server publishes that the task is complete and
 // failed, and records it so.
 func TestPauseIsNotTheEnd(t *testing.T) {

@@ -28,6 +28,8 @@ type stream struct {
 	// held is an event that was taken and not dealt with, because the caller of Wait
 	// left.
 	held *Event
+	// last is the event before, as it came.
+	last []byte
 	// ended says that the end event has come.
 	ended bool
 }

@@ -1,6 +1,7 @@
 package blueapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -147,6 +148,12 @@ func (r *Run) event(e Event) bool {
 	} else if e.TaskID != r.task && !(e.TaskID == "" && e.Data != nil) {
 		return false
 	}
+	// A server that was started without its broker publishes each event several times
+	// once that is there (1.21.1).
+	if e.Gap == nil && bytes.Equal(e.Raw, r.events.last) {
+		return false
+	}
+	r.events.last = e.Raw
 	if t := r.client.RunTrace.or(); t.Event != nil {
 		t.Event(e)
 	}
