@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -224,6 +225,73 @@ func TestAbandonedCommand(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if w.Runs()[0].Aborted || w.asked("PUT", "/worker/state") != 0 {
 			t.Error("the plan was aborted for nobody")
+		}
+	})
+}
+
+// TestCommandInVain: commands that could not be carried out are answered truthfully.
+func TestCommandInVain(t *testing.T) {
+	away := func(w *world) sim.Fault {
+		return func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+			next()
+			w.Network().Set(memnet.Kill)
+			return sim.Answer{End: sim.Reset}
+		}
+	}
+	for name, tc := range map[string]struct {
+		to      string
+		prepare func(w *world)
+		status  int
+		verdict string
+	}{
+		"the server is away":      {"ABORTING", func(w *world) { w.Network().Set(memnet.Kill) }, 503, "not-sent"},
+		"it goes away when asked": {"ABORTING", func(w *world) { w.Inject(sim.When(setState(), away(w))) }, 504, "unknown"},
+		"it goes away in between": {"ABORTING", func(w *world) { w.Inject(sim.When(sim.Request("GET", "/worker/state"), away(w))) }, 503, "not-sent"},
+		"nobody may": {"PAUSED", func(w *world) {
+			w.Inject(sim.When(setState(), own(403, `{"detail":"Not authorized to set worker state"}`)))
+		}, 403, ""},
+		"the server refuses":         {"PAUSED", func(w *world) { w.Inject(sim.When(setState(), own(418, `{"detail":"no"}`))) }, 418, ""},
+		"it does not answer as such": {"PAUSED", func(w *world) { w.Inject(sim.When(sim.Request("GET", "/worker/task"), own(200, `[]`))) }, 502, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, nil)
+				if a := w.caller.start(w.caller.submit(longNap)); a.status != 200 {
+					t.Fatal(a)
+				}
+				tc.prepare(w)
+				a := w.caller.state(tc.to)
+				if a.status != tc.status || verdict(a) != tc.verdict {
+					t.Errorf("%v (%s)", a, verdict(a))
+				}
+				detailOf(t, a)
+			})
+		})
+	}
+}
+
+// own is an answer of blueapi's own.
+func own(status int, body string) sim.Fault {
+	return func(*sim.Exchange, func() sim.Answer) sim.Answer {
+		h := http.Header{"Content-Type": {"application/json"}, "X-Blueapi-Version": {sim.Version}}
+		return sim.Answer{Status: status, Header: h, Body: []byte(body)}
+	}
+}
+
+// TestResumedPlanThatBreaks: a resumed plan that emits a document is aborted by the
+// server, which says that it is broken (1.21.1).
+func TestResumedPlanThatBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		if a := w.caller.start(w.caller.submit(task("count", `{"detectors":["det"],"num":50,"delay":0.5}`))); a.status != 200 {
+			t.Fatal(a)
+		}
+		time.Sleep(time.Second)
+		if a := w.caller.state("PAUSED"); a.status != 202 {
+			t.Fatal(a)
+		}
+		if a := w.caller.state("RUNNING"); a.status != 500 || !strings.Contains(detailOf(t, a), "over") {
+			t.Error(a)
 		}
 	})
 }

@@ -142,7 +142,7 @@ func (g *Gateway) setUp() {
 	single.Attempts, single.Wait = 1, 0
 	g.single = retryhttp.Transport{Base: base, Safety: safetyOf, RequestLimit: int64(g.maxBody()), Policy: single}
 	g.proxy = httputil.ReverseProxy{
-		Rewrite: g.rewrite, Transport: forward(g.forward), ModifyResponse: g.modify, ErrorHandler: g.fail,
+		Rewrite: g.rewrite, Transport: forward(g.forward), ModifyResponse: g.modify, ErrorHandler: fail,
 		FlushInterval: -1, ErrorLog: silent(),
 	}
 	g.starts.remember(g.Unsettled)

@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -51,7 +50,7 @@ func (g *Gateway) forward(r *http.Request) (*http.Response, error) {
 	c := callerOf(r.Context())
 	switch c.route.kind {
 	case other, runPlan:
-		return g.pass(r)
+		return g.pass(r, c), nil
 	case read, submit, deleteTask, startTask, setState, reload:
 	}
 	return g.aliases.show(g.answer(r, c)).to(c).response(r), nil
@@ -110,11 +109,10 @@ type taskID struct {
 }
 
 // pass passes a request on of which nothing is known, and streams the answer.
-func (g *Gateway) pass(r *http.Request) (*http.Response, error) {
-	c := callerOf(r.Context())
+func (g *Gateway) pass(r *http.Request, c *caller) *http.Response {
 	if !c.route.free {
 		if err := g.hold.enter(r.Context()); err != nil {
-			return nil, err
+			return failed(err, retry.Safe).response(r)
 		}
 		defer g.hold.leave()
 	}
@@ -124,9 +122,9 @@ func (g *Gateway) pass(r *http.Request) (*http.Response, error) {
 	}
 	resp, err := t.RoundTrip(r)
 	if err != nil {
-		return failed(err, safetyOf(r)).to(c).response(r), nil
+		return failed(err, safetyOf(r)).to(c).response(r)
 	}
-	return resp, nil
+	return resp
 }
 
 // modify changes an answer on its way to the caller.
@@ -163,12 +161,7 @@ func (g *Gateway) location(c *caller, to string) string {
 	return u.String()
 }
 
-// fail answers a caller whose request did not come to an answer: mostly because it has
-// gone.
-func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if _, ok := errors.AsType[*retry.Error](err); !ok && !isOver(r.Context()) && !errors.Is(err, errClosed) {
-		refuse(nil, http.StatusBadGateway, "the request could not be passed on: "+err.Error()).write(w)
-		return
-	}
-	failed(err, safetyOf(r)).write(w)
+// fail answers a caller whose connection could not be made one to the server.
+func fail(w http.ResponseWriter, _ *http.Request, err error) {
+	refuse(nil, http.StatusBadGateway, err.Error()).write(w)
 }

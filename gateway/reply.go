@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -148,7 +147,3 @@ func refusalOf(seen http.Header, err error) (reply, bool) {
 	}
 	return refuse(seen, e.Status, e.Detail), true
 }
-
-// isOver reports whether a call ended because its caller went away, or the gateway was
-// closed.
-func isOver(ctx context.Context) bool { return ctx.Err() != nil }

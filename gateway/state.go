@@ -48,9 +48,6 @@ func (s *sighting) before(at time.Time) (task string, ok bool) {
 // notice learns from what callers read.
 func (g *Gateway) notice(c *caller, out outcome) {
 	if out.status != http.StatusOK {
-		if c.route.id != "" && out.status == http.StatusNotFound {
-			g.starts.settled(g.aliases.real(c.route.id)) // nothing can start it any more
-		}
 		return
 	}
 	switch c.route.name {
@@ -76,7 +73,7 @@ func (g *Gateway) notice(c *caller, out outcome) {
 // might read it in another way, or refuse it.
 func commandOf(op operation) (cmd blueapi.Command, ok bool) {
 	var fields map[string]json.RawMessage
-	if op.query != "" || !readJSON(op, &fields) {
+	if !readJSON(op, &fields) {
 		return cmd, false
 	}
 	for key, value := range fields {
@@ -136,7 +133,7 @@ func (g *Gateway) setState(ctx context.Context, c *caller, op operation) reply {
 	if seen.sent.Sub(c.at) > askLimit {
 		// The server was away when the caller asked: another plan may run by now.
 		if c.nested { // and knows how to ask again
-			return turnAway("what the worker does was not known in time")
+			return refuse(seen.header, http.StatusServiceUnavailable, "what the worker does was not known in time").with(retryhttp.HeaderVerdict, verdictNotSent)
 		}
 		if task, known := g.worker.before(c.at); known {
 			cmd.TaskID = task

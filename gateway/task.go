@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -29,6 +30,10 @@ const busy = "Worker already active"
 func (g *Gateway) startTask(ctx context.Context, c *caller, op operation) reply {
 	id, ok := taskOf(op)
 	if !ok { // the server will refuse it; if not, it was sent but once
+		if err := g.starts.take(ctx); err != nil {
+			return notSent(err)
+		}
+		defer g.starts.giveBack()
 		out, err := g.sendOnce(ctx, op)
 		if err != nil {
 			return failed(err, retry.Once)
@@ -75,7 +80,7 @@ func (g *Gateway) startTask(ctx context.Context, c *caller, op operation) reply 
 // another way, or refuse it.
 func taskOf(op operation) (id string, ok bool) {
 	var fields map[string]json.RawMessage
-	if op.query != "" || !readJSON(op, &fields) || len(fields) != 1 {
+	if !readJSON(op, &fields) || len(fields) != 1 {
 		return "", false
 	}
 	err := json.Unmarshal(fields["task_id"], &id)
@@ -85,7 +90,7 @@ func taskOf(op operation) (id string, ok bool) {
 // readJSON reads the body of a request, if it is plain JSON beyond doubt.
 func readJSON(op operation, into any) bool {
 	kind, _, err := mime.ParseMediaType(op.header.Get("Content-Type"))
-	if err != nil || kind != "application/json" || !utf8.Valid(op.body) {
+	if err != nil || kind != "application/json" && !strings.HasSuffix(kind, "+json") || !utf8.Valid(op.body) {
 		return false
 	}
 	d := json.NewDecoder(bytes.NewReader(op.body))
