@@ -53,6 +53,22 @@ func (p *past) ended(t *testing.T, e journal.End) {
 	}
 }
 
+// leave gives the run up, as a program does that dies. Processes that other tests start
+// at that moment have its lock too, until they are what they are to be.
+func (p *past) leave(t *testing.T) {
+	t.Helper()
+	p.owner.Close()
+	for {
+		owned, err := p.journal.Owned(p.id)
+		if err != nil || t.Context().Err() != nil {
+			t.Fatal(err, t.Context().Err())
+		}
+		if !owned {
+			return
+		}
+	}
+}
+
 // run is what the journal has of it.
 func (p *past) run(t *testing.T) journal.Run {
 	t.Helper()
@@ -179,7 +195,7 @@ func TestComeBack(t *testing.T) {
 				t.Errorf("%d entries were added to a run in another's hands", n-before)
 			}
 
-			p.owner.Close()
+			p.leave(t)
 			_, stderr, got := runHere(t.Context(), url, "watch", "--timeout", "1ms")
 			if n := len(p.run(t).Entries); n != before {
 				t.Errorf("watch added %d entries (exit status %d, stderr %q)", n-before, got, stderr)
@@ -216,7 +232,7 @@ func TestWatchWithoutOwner(t *testing.T) {
 	p := pastRunAt(t, url)
 	p.store(t, c)
 	p.step(t, journal.Starting)
-	p.owner.Close()
+	p.leave(t)
 	_, stderr, got := runHere(t.Context(), url, "watch", "--timeout", "2s")
 	if got != statusUnknown || !strings.Contains(stderr, "it may still start or be running: 'adamant attach "+p.task+"' settles it") {
 		t.Errorf("exit status %d, stderr %q", got, stderr)
@@ -272,7 +288,7 @@ func TestSilentServerIsAskedAgain(t *testing.T) {
 	p.step(t, journal.Starting)
 	p.step(t, journal.Started)
 	p.ended(t, journal.End{Word: journal.Unknown, Reason: reasonText(blueapi.Silent)})
-	p.owner.Close()
+	p.leave(t)
 	stdout, _, _ := runHere(t.Context(), url, "history", p.id)
 	if want := "word      unknown: silent; 'adamant attach " + p.task + "'\n"; !strings.Contains(stdout, want) {
 		t.Errorf("%s\nhas no %q", stdout, want)
@@ -289,7 +305,7 @@ func TestSilentServerIsAskedAgain(t *testing.T) {
 	p.task, p.env = rand.Text(), "E"
 	p.step(t, journal.Starting)
 	p.ended(t, journal.End{Word: journal.Unknown, Reason: reasonText(blueapi.EnvironmentChanged)})
-	p.owner.Close()
+	p.leave(t)
 	if _, stderr, got := runHere(t.Context(), url, "attach"); got != statusError || !strings.Contains(stderr, "no run that you began") {
 		t.Errorf("exit status %d, stderr %q", got, stderr)
 	}
@@ -298,7 +314,7 @@ func TestSilentServerIsAskedAgain(t *testing.T) {
 	}
 	p = pastRunAt(t, url) // over a WebSocket
 	p.step(t, journal.Starting)
-	p.owner.Close()
+	p.leave(t)
 	stdout, _, _ = runHere(t.Context(), url, "history", "--limit", "1000")
 	if !strings.Contains(stdout, "'adamant attach "+p.id+"'") {
 		t.Errorf("stdout %q", stdout)

@@ -75,8 +75,8 @@ func TestClearLeavesOthersAlone(t *testing.T) {
 	}
 	left.step(t, journal.NotSent)
 	left.ended(t, journal.End{Word: journal.NotStarted, Reason: reasonText(blueapi.Unreachable)})
-	left.owner.Close()
-	died.owner.Close()
+	left.leave(t)
+	died.leave(t)
 	stdout, stderr, got := runHere(t.Context(), url, "clear")
 	want := []string{
 		lives.task + " nap: left alone: the program that is to start it lives\n", left.task + " nap: deleted\n", died.task + " nap: deleted\n",

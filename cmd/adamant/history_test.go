@@ -74,7 +74,7 @@ func TestPastResults(t *testing.T) {
 				p.ended(t, *tt.end)
 			}
 			if !tt.lives {
-				p.owner.Close()
+				p.leave(t)
 			}
 			stdout, stderr, got := runHere(t.Context(), url, "result")
 			if got != tt.status || stdout != tt.out || !strings.Contains(stderr, named.Replace(tt.say)) {

@@ -30,6 +30,7 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 		if pattern.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
+		time.Sleep(50 * time.Millisecond) // leaves the processor to what is waited for
 	}
 	ts.Fatalf("in vain")
 }
