@@ -96,13 +96,13 @@ func (c *Client) openSocket(ctx context.Context) (*socket, error) {
 	return nil, err
 }
 
-// upgrade makes one attempt to connect, over a fresh connection of HTTP/1.1.
+// upgrade makes one attempt to connect, over HTTP/1.1 and a connection of its own: net/http
+// uses none for an upgrade that served other requests.
 func (c *Client) upgrade(ctx context.Context, op *operation, a retry.Attempt) (*socket, error) {
 	r, err := c.request(ctx, op, nil, a)
 	if err != nil {
 		return nil, &retry.Failure{Verdict: op.hopeless(), Evidence: retry.NoEvidence, Err: err, Unsent: true}
 	}
-	a.Fresh = true
 	link := new(countedLink)
 	send := func(r *http.Request) (*http.Response, error) {
 		resp, err := c.wire.Send(r.Context(), r, a, true)
@@ -172,7 +172,7 @@ func (s *socket) serve(conn *websocket.Conn) {
 	})
 	s.routines.Go(func() {
 		defer close(s.events)
-		s.keep(ctx, updates)
+		s.keep(ctx, updates, backlog)
 	})
 }
 
@@ -279,9 +279,9 @@ type kept struct {
 }
 
 // keep hands the updates on, and keeps those that nobody takes, so that the connection
-// is read whatever the consumer does. What does not fit into the backlog is dropped, and
+// is read whatever the consumer does. What does not fit into limit bytes is dropped, and
 // told as a gap.
-func (s *socket) keep(ctx context.Context, updates <-chan []byte) {
+func (s *socket) keep(ctx context.Context, updates <-chan []byte, limit int) {
 	var queue []kept
 	size := 0
 	var next Event
@@ -292,7 +292,7 @@ func (s *socket) keep(ctx context.Context, updates <-chan []byte) {
 			switch now := time.Now(); {
 			case !ok:
 				updates = nil
-			case size+len(raw) <= backlog:
+			case size == 0 || size+len(raw) <= limit:
 				queue = append(queue, kept{raw: raw})
 				size += len(raw)
 			case queue[len(queue)-1].gap == nil:

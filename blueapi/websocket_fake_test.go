@@ -33,8 +33,10 @@ type replayer struct {
 	play func(*websocket.Conn)
 
 	mu       sync.Mutex
+	asked    []string // who asked for anything but an upgrade
 	env      string
 	tasks    []map[string]any
+	last     string // the worker's last task, if it has none of tasks
 	state    string
 	upgrades []*http.Request
 	submits  int
@@ -70,8 +72,10 @@ func (s *replayer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, versioned := strings.CutPrefix(r.URL.Path, "/api/v1")
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.asked = append(s.asked, r.RemoteAddr)
 	switch id := strings.TrimPrefix(path, "/tasks/"); {
 	case strings.HasSuffix(r.URL.Path, "/api/v2/run_plan"):
+		s.asked = s.asked[:len(s.asked)-1]
 		s.upgrades = append(s.upgrades, r)
 		s.mu.Unlock()
 		s.runPlan(w, r)
@@ -84,6 +88,8 @@ func (s *replayer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.say(w, http.StatusOK, map[string]any{"tasks": s.tasks})
 	case path == "/worker/state":
 		s.say(w, http.StatusOK, s.state)
+	case path == "/worker/task" && s.last != "":
+		s.say(w, http.StatusOK, map[string]any{"task_id": s.last})
 	case path == "/worker/task":
 		var last any
 		for _, task := range s.tasks {

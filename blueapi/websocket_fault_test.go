@@ -8,6 +8,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -34,15 +36,16 @@ func (c *upgradeConn) Write(b []byte) (int, error) {
 // upgrades calls f with both ends of each connection on which a WebSocket is asked for,
 // before it is.
 func (w *world) upgrades(f func(client, server *memnet.Conn, request []byte)) {
-	ends := make(map[net.Conn]*memnet.Conn)
-	w.Network().OnDial = func(client, server *memnet.Conn) { ends[client] = server } // each is dialled for, one after another
+	var ends sync.Map // the server's by the client's
+	w.Network().OnDial = func(client, server *memnet.Conn) { ends.Store(client, server) }
 	w.client.Transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := w.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
 		client := conn.(*memnet.Conn)
-		return &upgradeConn{conn, func(request []byte) { f(client, ends[client], request) }}, nil
+		server, _ := ends.Load(client)
+		return &upgradeConn{conn, func(request []byte) { f(client, server.(*memnet.Conn), request) }}, nil
 	}
 }
 
@@ -260,7 +263,7 @@ func TestWebSocketCancel(t *testing.T) {
 					t.Errorf("cancelled after %v: reason %d", at, result.Reason)
 				}
 			case blueapi.Unknown:
-				if result.Reason != blueapi.Abandoned || !errors.Is(err, context.DeadlineExceeded) {
+				if result.Reason != blueapi.Abandoned || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "aborts it") {
 					t.Errorf("cancelled after %v: reason %d, %v", at, result.Reason, err)
 				}
 				if last := told.notes[len(told.notes)-1]; last[:5] == "ended" {
@@ -299,13 +302,17 @@ func TestWebSocketHolds(t *testing.T) {
 			time.Sleep(15 * time.Second)
 			w.Network().Set(memnet.Healthy)
 		},
-		"refused": func(w *world) { w.Network().Set(memnet.Refuse); time.Sleep(175 * time.Second); w.Network().Set(memnet.Healthy) },
-		"refused beyond the end": func(w *world) {
+		"refused": func(w *world) {
 			w.Network().Set(memnet.Refuse)
-			time.Sleep(255 * time.Second) // a look that began before the end at 200 s fails before that
+			time.Sleep(175 * time.Second)
 			w.Network().Set(memnet.Healthy)
 		},
-		"502":     func(w *world) { w.Inject(sim.Status(502)); time.Sleep(150 * time.Second); w.Heal() },
+		"502": func(w *world) { w.Inject(sim.Status(502)); time.Sleep(150 * time.Second); w.Heal() },
+		"502 beyond the end": func(w *world) { // so that a look fails that began before the end, at 200 s
+			w.Inject(sim.Status(502))
+			time.Sleep(255 * time.Second)
+			w.Heal()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -372,6 +379,16 @@ func TestWebSocketSilence(t *testing.T) {
 
 // TestWebSocketPause: a pause ends the session, and not the run.
 func TestWebSocketPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // nor does leaving a paused plan abort it
+		w := newWorld(t)
+		time.AfterFunc(time.Second, func() { _, _ = w.client.Control(t.Context(), blueapi.Command{Verb: blueapi.Pause}) })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := w.client.RunWebSocket(ctx, request("nap", `{"seconds":3}`))
+		if state, _ := w.client.WorkerState(t.Context()); state != blueapi.StatePaused || strings.Contains(err.Error(), "aborts") {
+			t.Errorf("%s, %v", state, err)
+		}
+	})
 	for _, verb := range []blueapi.Verb{blueapi.Resume, blueapi.Abort} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)

@@ -122,6 +122,16 @@ func TestWebSocketUnnamed(t *testing.T) {
 			word: blueapi.Unknown, reason: blueapi.Removed,
 			notes: "intent, starting, looking, ended a",
 		},
+		"it is deleted while it runs, and was the worker's last": {
+			play: func(s *replayer, c *websocket.Conn) {
+				s.add("a", "begun")
+				_ = c.CloseNow()
+				time.Sleep(3 * time.Second)
+				s.change(func() { s.tasks, s.last = s.tasks[:0], "a" })
+			},
+			word: blueapi.Unknown, reason: blueapi.RecordLost,
+			notes: "intent, starting, looking, ended a",
+		},
 		"it is named after all": {
 			play: func(s *replayer, c *websocket.Conn) {
 				s.add("a", "begun")
@@ -156,6 +166,15 @@ func TestWebSocketUnnamed(t *testing.T) {
 			},
 			word: blueapi.NotStarted, reason: blueapi.Busy, left: []string{"a"},
 			notes: "intent, starting, looking, withdrawn b, ended b",
+		},
+		"it is not allowed after all": {
+			play: func(s *replayer, c *websocket.Conn) {
+				s.add("a", "begun")
+				time.Sleep(20 * time.Second)
+				_ = c.Write(context.Background(), websocket.MessageText, []byte(`{"kind":"unauthorized"}`))
+			},
+			word: blueapi.NotStarted, reason: blueapi.Refused, left: []string{"a"},
+			notes: "intent, starting, looking, ended",
 		},
 		"a busy server leaves two behind": {
 			play: func(s *replayer, c *websocket.Conn) {

@@ -199,6 +199,108 @@ func TestWebSocketComplaints(t *testing.T) {
 	})
 }
 
+// TestWebSocketCodes: what a connection means that is closed without a word, and after
+// one.
+func TestWebSocketCodes(t *testing.T) {
+	rec := readRecording(t, "success")
+	for code, status := range map[websocket.StatusCode]int{4001: 404, 4002: 422, 4003: 403, 1007: 422, 1009: 413} {
+		synctest.Test(t, func(t *testing.T) {
+			s, c := newReplayer(t, rec)
+			s.play = func(c *websocket.Conn) { _ = c.Close(code, "") }
+			result, err := c.RunWebSocket(t.Context(), rec.request)
+			refusal, _ := errors.AsType[*blueapi.Error](err)
+			if result.Word != blueapi.NotStarted || result.Reason != blueapi.Refused || refusal == nil || refusal.Status != status {
+				t.Errorf("%d: %v", code, err)
+			}
+		})
+		synctest.Test(t, func(t *testing.T) {
+			s, c := newReplayer(t, rec)
+			s.play = func(c *websocket.Conn) {
+				s.add("a", "ended")
+				_ = c.Write(context.Background(), websocket.MessageText, []byte(`{"kind":"update","data":{"task_id":"a","name":"start","doc":{}}}`))
+				_ = c.Close(code, "")
+			}
+			var told socketNotes
+			told.attach(c)
+			if result, err := c.RunWebSocket(t.Context(), rec.request); result.Word != blueapi.Done {
+				t.Errorf("%d after the plan began: %v", code, err)
+			}
+			gap := told.events[len(told.events)-1].Gap
+			if gap == nil || websocket.CloseStatus(gap.Err) != code {
+				t.Errorf("%d after the plan began: gap %+v", code, gap)
+			}
+		})
+	}
+}
+
+// TestWebSocketLarge: documents can be large.
+func TestWebSocketLarge(t *testing.T) {
+	rec := readRecording(t, "success")
+	synctest.Test(t, func(t *testing.T) {
+		s, c := newReplayer(t, rec)
+		large := `{"task_id":"a","name":"event","doc":{"data":"` + strings.Repeat("x", 20<<20) + `"}}`
+		s.play = func(c *websocket.Conn) {
+			s.add("a", "ended")
+			_ = c.Write(context.Background(), websocket.MessageText, []byte(`{"kind":"update","data":`+large+`}`))
+			_ = c.Close(websocket.StatusNormalClosure, "")
+		}
+		var told socketNotes
+		told.attach(c)
+		if result, err := c.RunWebSocket(t.Context(), rec.request); result.Word != blueapi.Done || string(told.events[0].Raw) != large {
+			t.Errorf("%v: %v; %d bytes", result.Word, err, len(told.events[0].Raw))
+		}
+	})
+}
+
+// TestWebSocketPrompt: a run ends with its plan, whatever becomes of the connection.
+func TestWebSocketPrompt(t *testing.T) {
+	rec := readRecording(t, "success")
+	synctest.Test(t, func(t *testing.T) {
+		s, c := newReplayer(t, rec)
+		s.play = func(c *websocket.Conn) {
+			for i, line := range rec.said {
+				time.Sleep(time.Duration(i) * 1300 * time.Millisecond)
+				s.note(line.frame)
+				_ = c.Write(context.Background(), websocket.MessageText, []byte(line.frame))
+			}
+			hold(c)
+		}
+		begin := time.Now()
+		result, err := c.RunWebSocket(t.Context(), rec.request)
+		if took := time.Since(begin) - 3*1300*time.Millisecond; result.Reason != blueapi.Ended || took > 600*time.Millisecond {
+			t.Errorf("%v for reason %d, %v after the plan: %v", result.Word, result.Reason, took, err)
+		}
+	})
+}
+
+// TestWebSocketReload: a reload by the same client waits for the answer to a request to
+// run a plan, and then leaves the plan alone.
+func TestWebSocketReload(t *testing.T) {
+	rec := readRecording(t, "success")
+	synctest.Test(t, func(t *testing.T) {
+		s, c := newReplayer(t, rec)
+		s.play = func(c *websocket.Conn) {
+			time.Sleep(3 * time.Second) // until then nothing shows that a plan is to begin
+			s.note(rec.said[0].frame)
+			_ = c.Write(context.Background(), websocket.MessageText, []byte(rec.said[0].frame))
+			time.Sleep(3 * time.Second)
+			s.note(rec.said[2].frame)
+		}
+		reloaded := make(chan error)
+		go func() {
+			time.Sleep(time.Second)
+			_, err := c.Reload(t.Context(), false)
+			reloaded <- err
+		}()
+		if result, err := c.RunWebSocket(t.Context(), rec.request); result.Reason != blueapi.Ended {
+			t.Errorf("%v for reason %d: %v", result.Word, result.Reason, err)
+		}
+		if e, _ := errors.AsType[*blueapi.ReloadError](<-reloaded); e == nil || e.Reason != blueapi.PlanActive {
+			t.Errorf("reload: %v", e)
+		}
+	})
+}
+
 // upgradeAnswer answers in the server's place.
 func upgradeAnswer(status int, header, body string) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, _ *http.Request) bool {
@@ -285,6 +387,11 @@ func TestWebSocketUpgrade(t *testing.T) {
 			h.Get("User-Agent") != "adamant" || h.Get("Retry-Attempt") != "4" || len(h.Get("Traceparent")) != 55 {
 			t.Errorf("%s with %v", last.Proto, h)
 		}
+		for _, r := range s.upgrades {
+			if slices.Contains(s.asked, r.RemoteAddr) { // which may be dead without a sign
+				t.Error("the connection is not a fresh one")
+			}
+		}
 	})
 	synctest.Test(t, func(t *testing.T) { // in a path
 		s, c := newReplayer(t, rec)
@@ -315,7 +422,7 @@ func TestWebSocketNotWritten(t *testing.T) {
 				if err != nil {
 					return nil, err
 				}
-				return &deafAfterUpgrade{Conn: conn, deaf: func() bool { n++; return n <= dead }}, nil
+				return &brokenAfterUpgrade{Conn: conn, breaks: func() bool { n++; return n <= dead }}, nil
 			}
 			result, err := c.RunWebSocket(t.Context(), rec.request)
 			notes := strings.Join(told.notes, ", ")
@@ -334,20 +441,45 @@ func TestWebSocketNotWritten(t *testing.T) {
 	}
 }
 
-// deafAfterUpgrade is a connection on which nothing can be written after an upgrade.
-type deafAfterUpgrade struct {
-	net.Conn
-	deaf     func() bool
-	upgraded bool
-	broken   bool
+// TestWebSocketPartlyWritten: a request of which anything was written is not sent again,
+// although it cannot have been understood.
+func TestWebSocketPartlyWritten(t *testing.T) {
+	rec := readRecording(t, "success")
+	for _, n := range []int{1, 5, 50, 99} {
+		synctest.Test(t, func(t *testing.T) {
+			s, c := newReplayer(t, rec)
+			c.Transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := s.net.DialContext(ctx, network, addr)
+				if err != nil {
+					return nil, err
+				}
+				return &brokenAfterUpgrade{Conn: conn, breaks: func() bool { return true }, passes: n}, nil
+			}
+			result, err := c.RunWebSocket(t.Context(), rec.request)
+			if result.Word != blueapi.Unknown || len(s.upgrades) != 1 {
+				t.Errorf("%d bytes: %v: %v; %d connections", n, result.Word, err, len(s.upgrades))
+			}
+		})
+	}
 }
 
-func (c *deafAfterUpgrade) Write(b []byte) (int, error) {
+// brokenAfterUpgrade is a connection on which, after an upgrade, nothing but a few bytes
+// can be written.
+type brokenAfterUpgrade struct {
+	net.Conn
+	breaks func() bool
+	passes int
+	broken bool
+}
+
+func (c *brokenAfterUpgrade) Write(b []byte) (int, error) {
 	switch {
-	case c.upgraded && c.broken:
-		return 0, errors.New("broken pipe")
+	case c.broken:
+		n, _ := c.Conn.Write(b[:min(c.passes, len(b))])
+		c.passes -= n
+		return n, errors.New("broken pipe")
 	case bytes.Contains(b, []byte("/api/v2/run_plan")):
-		c.upgraded, c.broken = true, c.deaf()
+		c.broken = c.breaks()
 	}
 	return c.Conn.Write(b)
 }
