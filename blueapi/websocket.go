@@ -19,7 +19,8 @@ import (
 // at most once, and says what became of it.
 //
 // Cancelling ctx closes the connection, so it has the server abort the plan at its next
-// event.
+// event. A plan that is paused is left alone, as the server then ends the connection
+// itself.
 //
 // Connecting is repeated as any call is. The request to run the plan is sent once. When
 // the connection is lost after that, the task is watched by polling; how it ended is
@@ -44,10 +45,10 @@ func (c *Client) RunWebSocket(ctx context.Context, req TaskRequest) (Result, err
 	if !ok {
 		e = r.end(Unknown, Silent, err)
 	}
-	w.close(ctx, w.refusal() != nil)
+	inOrder := w.leave(ctx)
 	if e.Word == Unknown && endedByCaller(ctx, e.Err) {
 		e.Reason = Abandoned
-		if !r.paused { // if it is, the server has closed the connection in good order
+		if !inOrder {
 			e.Err = hungUp(e.Err)
 		}
 	} else {
@@ -82,11 +83,24 @@ type socketRun struct {
 	lost error
 }
 
-func (w *socketRun) close(ctx context.Context, last bool) {
+// leave ends the connection of a run that goes on or was refused. It reports whether the
+// server did so in good order, because the plan is paused. Then it must come first, or it
+// would abort the plan.
+func (w *socketRun) leave(ctx context.Context) (inOrder bool) {
+	if w.run.paused {
+		return w.close(context.WithoutCancel(ctx), true)
+	}
+	w.close(ctx, w.refusal() != nil)
+	return false
+}
+
+// close ends the connection, as socket.close does, if there is one.
+func (w *socketRun) close(ctx context.Context, last bool) (ended bool) {
 	if w.socket != nil {
-		w.socket.close(ctx, last)
+		ended = w.socket.close(ctx, last)
 		w.socket, w.events = nil, nil
 	}
+	return ended
 }
 
 // start returns nil when the server has named the task, which it does when the plan has

@@ -320,9 +320,10 @@ func (s *socket) keep(ctx context.Context, updates <-chan []byte, limit int) {
 	}
 }
 
-// close ends the connection. If the server has said its last word, it has a moment to do
-// that itself, unless ctx has ended. If it has not, it aborts the plan at its next event.
-func (s *socket) close(ctx context.Context, last bool) {
+// close ends the connection, and reports whether it had ended before. If the server has
+// said its last word, it has a moment to do that itself, unless ctx has ended. If it has
+// not, it aborts the plan at its next event.
+func (s *socket) close(ctx context.Context, last bool) (ended bool) {
 	if last {
 		t := time.NewTimer(farewell)
 		defer t.Stop()
@@ -332,7 +333,13 @@ func (s *socket) close(ctx context.Context, last bool) {
 		case <-ctx.Done():
 		}
 	}
+	select {
+	case <-s.ended:
+		ended = true
+	default:
+	}
 	s.stop()
 	_ = s.conn.CloseNow() // it is closed either way
 	s.routines.Wait()
+	return ended
 }

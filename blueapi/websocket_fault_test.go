@@ -379,16 +379,27 @@ func TestWebSocketSilence(t *testing.T) {
 
 // TestWebSocketPause: a pause ends the session, and not the run.
 func TestWebSocketPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // nor does leaving a paused plan abort it
-		w := newWorld(t)
-		time.AfterFunc(time.Second, func() { _, _ = w.client.Control(t.Context(), blueapi.Command{Verb: blueapi.Pause}) })
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		_, err := w.client.RunWebSocket(ctx, request("nap", `{"seconds":3}`))
-		if state, _ := w.client.WorkerState(t.Context()); state != blueapi.StatePaused || strings.Contains(err.Error(), "aborts") {
-			t.Errorf("%s, %v", state, err)
-		}
-	})
+	for _, after := range []time.Duration{0, time.Millisecond, time.Minute} { // nor does leaving a paused plan abort it
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.Network().Latency = 2 * time.Millisecond
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			w.client.RunTrace = &blueapi.RunTrace{Paused: func(string) {
+				if after == 0 {
+					cancel()
+				} else {
+					time.AfterFunc(after, cancel)
+				}
+			}}
+			time.AfterFunc(time.Second, func() { _, _ = w.client.Control(t.Context(), blueapi.Command{Verb: blueapi.Pause}) })
+			_, err := w.client.RunWebSocket(ctx, request("nap", `{"seconds":3}`))
+			time.Sleep(time.Second)
+			if state, _ := w.client.WorkerState(t.Context()); state != blueapi.StatePaused || strings.Contains(err.Error(), "aborts") {
+				t.Errorf("left %v after a pause: %s, %v", after, state, err)
+			}
+		})
+	}
 	for _, verb := range []blueapi.Verb{blueapi.Resume, blueapi.Abort} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
