@@ -15,8 +15,9 @@ import (
 // accepts every login; Serve runs it. It runs in virtual time as well as in real
 // time.
 //
-// All destinations are topics: who is subscribed gets what is sent, and nothing
-// is kept. There are no wildcards, transactions or acknowledgements.
+// All destinations are topics: who is subscribed gets what is sent. What is sent to a
+// topic that has a stream is kept there as well, for ever. There are no other queues,
+// no wildcards and no transactions, and only the messages of streams are acknowledged.
 //
 // Methods may be called concurrently. The fields are set before the first use.
 type Broker struct {
@@ -24,12 +25,15 @@ type Broker struct {
 	Login, Passcode string
 	// Mute says that the broker neither sends heart-beats nor wants any.
 	Mute bool
+	// Server is what the broker calls itself; empty means RabbitMQ/3.10.8.
+	Server string
 
 	mu        sync.Mutex // never held while anything waits
 	closed    bool
 	faults    []Fault
 	listeners map[net.Listener]bool
 	conns     map[*brokerConn]bool
+	streams   map[string]*brokerStream
 	accepted  int
 	routines  sync.WaitGroup
 }
@@ -166,14 +170,19 @@ func (b *Broker) Publish(destination string, body []byte, headers ...Header) {
 	for c := range b.conns {
 		for _, s := range c.subs {
 			if s.destination == destination {
-				c.messages++
-				id := "T_" + s.id + "@@" + c.session + "@@" + strconv.Itoa(c.messages)
+				id := c.nextID(s)
 				c.post(&Frame{Command: "MESSAGE", Body: body, Headers: append([]Header{
 					{"subscription", s.id}, {"destination", destination}, {"message-id", id}, {"redelivered", "false"},
 				}, tail...)})
 			}
 		}
 	}
+	for _, s := range b.streams {
+		if s.destination == destination {
+			s.messages = append(s.messages, streamMessage{body, tail})
+		}
+	}
+	b.sendStreams()
 }
 
 // messageHeaders are those of a SEND as RabbitMQ passes them on: the client's own

@@ -115,7 +115,7 @@ func TestBrokerRefuses(t *testing.T) {
 			"Valid destination types are: /temp-queue, /exchange, /topic, /queue, /amq/queue, /reply-queue/.\n"},
 		{"twice", connect + strings.Repeat("SUBSCRIBE\nid:0\ndestination:/topic/t\n\n\x00", 2), "Duplicated subscription identifier", "A subscription identified by 'T_0' already exists."},
 		{"UNSUBSCRIBE", connect + "UNSUBSCRIBE\nid:7\n\n\x00", "No subscription found", "UNSUBSCRIBE must refer to an existing subscription.\nSubscription to \"id='7'\" not found.\n"},
-		{"command", connect + "ACK\nid:7\n\n\x00", "Bad command", "Could not interpret command \"ACK\"\n"},
+		{"command", connect + "NACK\nid:7\n\n\x00", "Bad command", "Could not interpret command \"NACK\"\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inLab(t, func(t *testing.T, l *lab) {

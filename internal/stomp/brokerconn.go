@@ -1,6 +1,7 @@
 package stomp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -21,9 +22,10 @@ type brokerConn struct {
 
 	session  string
 	version  Version
-	subs     []brokerSubscription
-	messages int
-	out      []*Frame // what waits to be sent
+	subs     []*brokerSubscription
+	messages int       // sent; they are numbered from 1
+	unacked  []unacked // in order
+	out      []*Frame  // what waits to be sent
 	outBytes int
 	last     bool          // close the connection after out
 	beats    time.Duration // how often to send a heart-beat; 0: never
@@ -33,7 +35,17 @@ type brokerConn struct {
 	once  sync.Once
 }
 
-type brokerSubscription struct{ id, destination string }
+type brokerSubscription struct {
+	id, destination string
+	*streamReader   // nil for a topic
+}
+
+// nextID is the id of a message that is about to be sent; its number is behind the
+// last "@@".
+func (c *brokerConn) nextID(s *brokerSubscription) string {
+	c.messages++
+	return "T_" + s.id + "@@" + c.session + "@@" + strconv.Itoa(c.messages)
+}
 
 func newBrokerConn(b *Broker, nc net.Conn, number int) *brokerConn {
 	c := &brokerConn{
@@ -136,9 +148,14 @@ func (c *brokerConn) handle(f *Frame) bool {
 		if at >= 0 {
 			return c.refuse("Duplicated subscription identifier", fmt.Sprintf("A subscription identified by 'T_%s' already exists.", id))
 		}
-		c.b.mu.Lock()
-		c.subs = append(c.subs, brokerSubscription{id, destination})
-		c.b.mu.Unlock()
+		if !c.subscribe(f, &brokerSubscription{id: id, destination: destination}) {
+			return false
+		}
+	case "ACK":
+		if !c.acknowledge(f.Get("id")) {
+			return c.refuse("precondition_failed", "PRECONDITION_FAILED - unknown delivery tag")
+		}
+	case "BEGIN":
 	case "UNSUBSCRIBE":
 		if at < 0 {
 			return c.refuse("No subscription found",
@@ -198,7 +215,7 @@ func (c *brokerConn) connect(f *Frame) bool {
 	defer c.b.mu.Unlock()
 	c.version, c.beats = version, send
 	c.post(&Frame{Command: "CONNECTED", Headers: []Header{
-		{"server", "RabbitMQ/3.10.8"}, {"session", c.session}, {"heart-beat", ms(send) + "," + ms(receive)}, {"version", string(version)},
+		{"server", cmp.Or(c.b.Server, "RabbitMQ/3.10.8")}, {"session", c.session}, {"heart-beat", ms(send) + "," + ms(receive)}, {"version", string(version)},
 	}})
 	return true
 }

@@ -23,6 +23,7 @@ type Conn struct {
 	queue   func() *queue
 	timeout time.Duration // for answers and writes
 	version Version
+	server  string        // what the broker calls itself; it need not say
 	send    time.Duration // how often we are to be heard; 0: never
 	in      heard
 	dec     *Decoder
@@ -101,7 +102,7 @@ func (c *Conn) handshake(client *Client) error {
 	if f.Command != "CONNECTED" {
 		return malformed("CONNECT was answered by %s", f.Command)
 	}
-	c.version = Version(f.Get("version"))
+	c.version, c.server = Version(f.Get("version")), f.Get("server")
 	if c.version != V11 && c.version != V12 { // no version at all means 1.0
 		return ErrVersion
 	}

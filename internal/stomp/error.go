@@ -2,6 +2,7 @@ package stomp
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"unicode"
 )
@@ -40,6 +41,19 @@ func errorOf(f *Frame, command string) *Error {
 	return &Error{Command: command, Message: oneLine(f.Get("message")), Detail: oneLine(string(f.Body[:min(len(f.Body), most)]))}
 }
 
+// StreamError says that a broker has no stream for us. A [Session] then goes on with
+// the plain destination, and says so once, in a [Gap].
+type StreamError struct {
+	Stream string // its name
+	Err    error  // why: an *[Error], if the broker said so
+}
+
+func (e *StreamError) Error() string {
+	return fmt.Sprintf("stomp: the stream %q cannot be used: %v", e.Stream, e.Err)
+}
+
+func (e *StreamError) Unwrap() error { return e.Err }
+
 // oneLine makes of what a broker says something that a log or a terminal can
 // take: no line ends, no control characters.
 func oneLine(s string) string {
@@ -57,4 +71,13 @@ var (
 	// ErrNoReceipt says that a RECEIPT did not come in time. Whether the broker did
 	// what was asked is not known.
 	ErrNoReceipt = errors.New("stomp: the broker sent no receipt in time")
+	// ErrStreamLost says that a stream does not have the message that was read last: it
+	// is another one by the same name, or was cut short when the power failed.
+	ErrStreamLost = errors.New("stomp: the stream does not have the message that was read last")
+)
+
+// Why a broker has no streams.
+var (
+	errNotRabbitMQ = errors.New("the broker is not RabbitMQ")
+	errNoOffset    = errors.New("its messages have no offset")
 )

@@ -33,7 +33,11 @@ type Gap struct {
 	Missed int
 	// Attempts is how often it was tried to connect again.
 	Attempts int
-	// Err is why: ErrFull, a *[LimitError], or what became of the connection.
+	// Replayed says that nothing is missing: what was sent while the connection was
+	// away follows, from the stream. See [Client.OpenStream].
+	Replayed bool
+	// Err is why: ErrFull, a *[LimitError], a *[StreamError], or what became of the
+	// connection.
 	Err error
 }
 
@@ -50,13 +54,19 @@ type queue struct {
 	limit int // bytes
 
 	mu       sync.Mutex // held for moments only: a reader must never wait
-	items    []Delivery
+	items    []item
 	head     int // items before it are taken
 	bytes    int
 	dropping bool
 	last     string // message-id of the last message that was accepted
 	end      error  // what next returns after the items
 	changed  chan struct{}
+}
+
+// item is what waits for a consumer.
+type item struct {
+	Delivery
+	acks *acks // is told when it is taken; may be nil
 }
 
 func newQueue(limit int) *queue {
@@ -79,7 +89,25 @@ func (q *queue) message(f *Frame, now time.Time) {
 		return
 	}
 	q.last = f.Get("message-id")
-	q.put(Delivery{Message: f}, n)
+	q.put(item{Delivery: Delivery{Message: f}}, n)
+}
+
+// offer is message for what the broker keeps: if there is no room, nothing is dropped
+// and it reports false. A message that is too large for any queue is taken by one that
+// is empty.
+func (q *queue) offer(f *Frame, a *acks) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := f.size()
+	if q.bytes+n > q.limit && q.head < len(q.items) {
+		return false
+	}
+	if q.end == nil {
+		q.last = f.Get("message-id")
+		a.came(f)
+		q.put(item{Delivery{Message: f}, a}, n)
+	}
+	return true
 }
 
 // gap puts a notice at the end.
@@ -109,16 +137,17 @@ func (q *queue) add(g Gap) {
 			if g.From.After(before.From) {
 				g.From = before.From
 			}
+			g.Replayed = g.Replayed && before.Missed == 0 && (before.Replayed || before.Until.IsZero())
 			g.Missed += before.Missed
 			q.items[len(q.items)-1].Gap = &g // a new one: nobody sees a Gap change
 			return
 		}
 	}
-	q.put(Delivery{Gap: &g}, deliverySize)
+	q.put(item{Delivery: Delivery{Gap: &g}}, deliverySize)
 }
 
-func (q *queue) put(d Delivery, size int) {
-	q.items = append(q.items, d)
+func (q *queue) put(i item, size int) {
+	q.items = append(q.items, i)
 	q.bytes += size
 	q.wake()
 }
@@ -155,7 +184,7 @@ func (q *queue) next(ctx context.Context) (Delivery, error) {
 }
 
 // take reports false if there is nothing, and why if there will never be.
-func (q *queue) take() (d Delivery, ok bool, err error) {
+func (q *queue) take() (Delivery, bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.head == len(q.items) {
@@ -164,13 +193,16 @@ func (q *queue) take() (d Delivery, ok bool, err error) {
 		}
 		return Delivery{}, false, q.end
 	}
-	d = q.items[q.head]
-	q.items[q.head] = Delivery{}
+	i := q.items[q.head]
+	q.items[q.head] = item{}
 	q.head++
-	if d.Message != nil {
-		q.bytes -= d.Message.size()
+	if i.Message != nil {
+		q.bytes -= i.Message.size()
 	} else {
 		q.bytes -= deliverySize
+	}
+	if i.acks != nil {
+		i.acks.taken(i.Message)
 	}
 	switch {
 	case q.head == len(q.items) && cap(q.items) > 1024:
@@ -185,5 +217,5 @@ func (q *queue) take() (d Delivery, ok bool, err error) {
 	if q.head < len(q.items) || q.end != nil {
 		q.wake()
 	}
-	return d, true, nil
+	return i.Delivery, true, nil
 }

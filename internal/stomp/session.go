@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -18,6 +19,7 @@ type Session struct {
 	client      *Client
 	destination string
 	headers     []Header
+	stream      *stream // nil if it is not used, or no longer
 	queue       *queue
 	opened      time.Time
 	leave       context.CancelCauseFunc
@@ -27,6 +29,7 @@ type Session struct {
 	subscribed chan struct{} // closed while the subscription is confirmed
 	attempts   int           // to connect, since it was confirmed last
 	away       *Gap          // nil before the first failure, and while it is confirmed
+	notice     error         // is told in the next gap
 	err        error         // why the session has ended
 }
 
@@ -40,6 +43,9 @@ const (
 	// believed when said for the second time, or the fifth if the broker accepted
 	// the same before.
 	refusalsAtFirst, refusalsLater = 2, 5
+	// RabbitMQ 3.10.8 takes connections when it has started, and says for some tenths
+	// of a second more that there is no such stream.
+	refusalsOfStream = 10
 	// farewell bounds the wait for the receipt of DISCONNECT.
 	farewell = time.Second
 )
@@ -54,10 +60,12 @@ const (
 // we do, or to show a certificate that does not hold, twice in a row; or five
 // times, if all was well before.
 func (c *Client) Open(ctx context.Context, destination string, headers ...Header) *Session {
-	s := &Session{
-		client: c, destination: destination, headers: headers, queue: c.queue(),
-		opened: time.Now(), done: make(chan struct{}), subscribed: make(chan struct{}),
-	}
+	return c.open(ctx, &Session{destination: destination, headers: headers})
+}
+
+func (c *Client) open(ctx context.Context, s *Session) *Session {
+	s.client, s.queue = c, c.queue()
+	s.opened, s.done, s.subscribed = time.Now(), make(chan struct{}), make(chan struct{})
 	leaving, leave := context.WithCancelCause(ctx)
 	s.leave = leave
 	go func() {
@@ -122,6 +130,9 @@ func (s *Session) supervise(leaving, life context.Context) error {
 		switch {
 		case conn != nil:
 			began, refusals, patience = time.Now(), 0, refusalsLater
+			if s.stream != nil {
+				patience = refusalsOfStream
+			}
 			heard, err = s.stay(leaving, life, conn)
 		case refused(err):
 			refusals++
@@ -129,6 +140,11 @@ func (s *Session) supervise(leaving, life context.Context) error {
 		switch {
 		case leaving.Err() != nil:
 			return context.Cause(leaving)
+		case refusals >= patience && s.stream != nil && refusedStream(err):
+			s.giveUpStream(err)
+			refusals, patience = 0, refusalsAtFirst
+			s.lost(heard, err)
+			continue
 		case refusals >= patience:
 			return err
 		}
@@ -152,12 +168,31 @@ func (s *Session) connect(leaving, life context.Context) (*Conn, time.Time, erro
 	if err != nil {
 		return nil, s.opened, err
 	}
-	sub := &Subscription{queue: s.queue, confirmed: s.confirmed}
-	if err := conn.subscribe(leaving, sub, s.destination, s.headers); err != nil {
+	if s.stream != nil && !conn.hasStreams() {
+		s.giveUpStream(errNotRabbitMQ)
+	}
+	if s.stream != nil {
+		err = s.stream.subscribe(leaving, conn, s)
+	} else {
+		sub := &Subscription{queue: s.queue, confirmed: func(now time.Time) { s.confirmed(now, false) }}
+		err = conn.subscribe(leaving, sub, s.destination, "auto", s.headers)
+	}
+	if err != nil {
 		conn.end(err)
+		if errors.Is(err, ErrStreamLost) {
+			s.stream.at = -1
+		}
 		return nil, conn.Heard(), err
 	}
 	return conn, time.Time{}, nil
+}
+
+// giveUpStream goes on with the plain destination.
+func (s *Session) giveUpStream(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notice = &StreamError{Stream: s.stream.name, Err: err}
+	s.stream = nil
 }
 
 // stay returns when the broker was heard last and why the connection ended. All
@@ -175,15 +210,21 @@ func (s *Session) stay(leaving, life context.Context, conn *Conn) (time.Time, er
 }
 
 // confirmed is called by a connection's reader: whatever it brings next comes
-// after the gap.
-func (s *Session) confirmed(now time.Time) {
+// after the gap, and is all that was sent since if it was replayed.
+func (s *Session) confirmed(now time.Time, replayed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.away == nil && s.notice != nil {
+		s.away = &Gap{From: now}
+	}
 	if g := s.away; g != nil {
-		g.Until, g.Attempts = now, s.attempts
+		g.Until, g.Attempts, g.Replayed = now, s.attempts, replayed
+		if s.notice != nil {
+			g.Err = s.notice
+		}
 		s.queue.gap(*g)
 	}
-	s.away, s.attempts = nil, 0
+	s.away, s.notice, s.attempts = nil, nil, 0
 	close(s.subscribed)
 }
 
@@ -191,6 +232,9 @@ func (s *Session) confirmed(now time.Time) {
 func (s *Session) lost(from time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stream != nil && (refusedStream(err) || errors.Is(err, syscall.ECONNREFUSED)) {
+		s.stream.whole = false // the broker may have been down
+	}
 	if s.away != nil {
 		s.away.Err = err
 		return
@@ -236,6 +280,9 @@ func defaultDelay(k int) time.Duration {
 func refused(err error) bool {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Command == "CONNECT" || e.Command == "SUBSCRIBE"
+	}
+	if errors.Is(err, errNoOffset) {
+		return true
 	}
 	_, bad := errors.AsType[*tls.CertificateVerificationError](err)
 	return bad || errors.Is(err, ErrVersion) || unsent(err)

@@ -14,9 +14,11 @@ type Subscription struct {
 	headers []Header
 	queue   *queue
 	// confirmed is called once, by the reader: when the receipt comes, or before
-	// that the first message, which proves the same.
+	// that the first message, which proves the same. It may be nil.
 	confirmed func(time.Time)
 	proven    atomic.Bool
+	// reading deals with the messages, if they are a stream's.
+	reading *reading
 	// ends says whether the queue ends with the connection.
 	ends bool
 }
@@ -27,14 +29,14 @@ type Subscription struct {
 // command SUBSCRIBE, and ends the connection. After any other error the broker
 // may have subscribed us or not, and the connection is best closed.
 func (c *Conn) Subscribe(ctx context.Context, destination string, headers ...Header) (*Subscription, error) {
-	s := &Subscription{queue: c.queue(), confirmed: func(time.Time) {}, ends: true}
-	if err := c.subscribe(ctx, s, destination, headers); err != nil {
+	s := &Subscription{queue: c.queue(), ends: true}
+	if err := c.subscribe(ctx, s, destination, "auto", headers); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (c *Conn) subscribe(ctx context.Context, s *Subscription, destination string, headers []Header) error {
+func (c *Conn) subscribe(ctx context.Context, s *Subscription, destination, ack string, headers []Header) error {
 	s.conn, s.headers = c, headers
 	c.mu.Lock()
 	if c.err != nil {
@@ -44,7 +46,7 @@ func (c *Conn) subscribe(ctx context.Context, s *Subscription, destination strin
 	s.id = c.newID()
 	c.subs[s.id] = s
 	c.mu.Unlock()
-	f := &Frame{Command: "SUBSCRIBE", Headers: append([]Header{{"id", s.id}, {"destination", destination}, {"ack", "auto"}}, headers...)}
+	f := &Frame{Command: "SUBSCRIBE", Headers: append([]Header{{"id", s.id}, {"destination", destination}, {"ack", ack}}, headers...)}
 	err := c.request(ctx, f, s.prove)
 	if err != nil {
 		s.forget()
@@ -53,7 +55,7 @@ func (c *Conn) subscribe(ctx context.Context, s *Subscription, destination strin
 }
 
 func (s *Subscription) prove(now time.Time) {
-	if s.proven.CompareAndSwap(false, true) {
+	if s.proven.CompareAndSwap(false, true) && s.confirmed != nil {
 		s.confirmed(now)
 	}
 }
@@ -61,6 +63,10 @@ func (s *Subscription) prove(now time.Time) {
 func (s *Subscription) deliver(f *Frame, large error) {
 	now := time.Now()
 	s.prove(now)
+	if s.reading != nil {
+		s.reading.deliver(f, now, large)
+		return
+	}
 	if large != nil {
 		s.queue.gap(Gap{From: now, Until: now, Missed: 1, Err: large})
 		return
