@@ -4,6 +4,7 @@ package realserver
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -195,4 +196,80 @@ func (s *Server) hang(t *testing.T) bool {
 		}
 	}
 	return true
+}
+
+// TestPromise5Reload has another client reload the environment under a run, at every
+// moment. If the server then hangs it is our doing, for nobody else asks it anything;
+// when others poll it too it is theirs, and that is said.
+func TestPromise5Reload(t *testing.T) {
+	s := theServer(t)
+	reload := func(t *testing.T) {
+		if status, answer := s.ask(t, http.MethodDelete, "/environment", ""); status != http.StatusOK {
+			t.Errorf("DELETE /environment: %d %s", status, answer)
+		}
+	}
+	unknown := held{exits: []int{8}, ran: []int{0, 1}, says: "restarted or reloaded"}
+	var all []scenario
+	for with, broker := range brokers(s) {
+		for _, at := range instants() {
+			for _, seconds := range []float64{6, 45} {
+				if seconds > 40 && at.name != "in mid-plan" {
+					continue // the server waits for it for 30 s
+				}
+				name := fmt.Sprintf("the environment is reloaded %s of %v s, %s", at.name, seconds, with)
+				all = append(all, scenario{name, func(t *testing.T, st *stage) {
+					var old environment
+					over := make(chan bool, 1)
+					at.at(t, st, func() {
+						old = s.environment(t)
+						reload(t)
+						go func() { over <- s.hangs(t, old) }()
+					})
+					run := st.run(t, broker, st.quiet(seconds))
+					run.wait(patience)
+					hung := <-over
+					if hung {
+						t.Error("the server hangs")
+						st.name += "; the server hangs"
+						reload(t)
+						s.hangs(t, s.environment(t))
+					}
+					want := unknown
+					if at.name == "between POST and PUT" {
+						want = once()
+					}
+					st.judge(t, run, want)
+				}})
+			}
+		}
+		all = append(all, scenario{"the environment is reloaded in mid-plan while others poll, " + with, func(t *testing.T, st *stage) {
+			over := make(chan bool, 1)
+			instants()[2].at(t, st, func() { over <- s.hang(t) })
+			run := st.run(t, broker, st.quiet(6))
+			run.wait(patience)
+			want := unknown
+			if <-over {
+				st.name += "; the server hangs"
+				want.says = "hang"
+				reload(t)
+				s.hangs(t, s.environment(t))
+			}
+			st.judge(t, run, want)
+		}})
+	}
+	perform(t, s, all, 10)
+}
+
+// hangs waits for the end of a reload, without asking anything that could make the
+// server hang, and reports whether it hangs.
+func (s *Server) hangs(t *testing.T, old environment) bool {
+	for end := time.Now().Add(50 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		var now environment
+		_, answer := s.ask(t, http.MethodGet, "/environment", "")
+		if json.Unmarshal([]byte(answer), &now) == nil && now.ID != old.ID && now.Initialized {
+			return false
+		}
+	}
+	status, _ := s.ask(t, http.MethodGet, "/worker/state", "")
+	return status == http.StatusInternalServerError
 }
