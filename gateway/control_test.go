@@ -251,7 +251,7 @@ func TestCommandInVain(t *testing.T) {
 			w.Inject(sim.When(setState(), own(403, `{"detail":"Not authorized to set worker state"}`)))
 		}, 403, ""},
 		"the server refuses":         {"PAUSED", func(w *world) { w.Inject(sim.When(setState(), own(418, `{"detail":"no"}`))) }, 418, ""},
-		"it does not answer as such": {"PAUSED", func(w *world) { w.Inject(sim.When(sim.Request("GET", "/worker/task"), own(200, `[]`))) }, 502, ""},
+		"it does not answer as such": {"PAUSED", func(w *world) { w.Inject(sim.When(sim.Request("GET", "/worker/task"), own(200, `[]`))) }, 502, "not-sent"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -26,7 +26,7 @@ func (g *Gateway) reload(ctx context.Context, c *caller, _ operation) reply {
 	case seen.status != http.StatusOK:
 		return seen.reply
 	case json.Unmarshal(seen.body, &env) != nil || env.ID == "":
-		return refuse(seen.header, http.StatusBadGateway, "the server does not answer as blueapi does")
+		return strange(seen.header)
 	}
 	answer := like(seen.header, http.StatusOK, blueapi.Environment{ID: env.ID})
 	drained, first := g.hold.begin()

@@ -57,14 +57,14 @@ const (
 // must be closed.
 type Gateway struct {
 	// Upstream is the server's URL; empty means blueapi.DefaultURL. A path in it is
-	// put before the callers' paths, and a user in it is who callers are that say
-	// nothing of themselves.
+	// put before the callers' paths, and a user and password in it stand in for the
+	// Authorization header of callers that send none.
 	Upstream string
 	// Transport gives settings of the connections to the server; nil means
 	// net/http's defaults. It is cloned.
 	Transport *http.Transport
 	// Wait is how long callers wait for a server that is away; zero means as long as
-	// five attempts take.
+	// five attempts take. It is not for callers that retry by themselves.
 	Wait time.Duration
 	// Broker is the server's message broker; nil means none.
 	Broker *blueapi.Broker
@@ -86,9 +86,9 @@ type Gateway struct {
 	// Log is given a record of each caller's request when that has been answered, or
 	// its caller has gone; nil means nobody is. It is called concurrently.
 	Log func(Record)
-	// MaxWaiting is how many callers may wait for an answer; zero means 1,000. Who
-	// comes beyond that is told so at once; commands that pause or end a plan are
-	// always let in.
+	// MaxWaiting is how many callers may wait for answers at a time; zero means
+	// 1,000. Who comes beyond that is told so at once; control commands are always
+	// let in.
 	MaxWaiting int
 	// MaxBody is how large a caller's request may be, in bytes; zero means 16 MiB.
 	MaxBody int

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,6 +201,31 @@ func TestBusyThroughGateway(t *testing.T) {
 		}
 		if s := w.gateway.Status(); s.Aliases != 0 {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestBesideOneWhoRetries: a caller who retries is left to find out what became of its
+// start; one who does not is told, and nothing is sent for it that was sent before.
+func TestBesideOneWhoRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		id := w.caller.submit(nap)
+		w.Inject(sim.When(put(), sim.First(1, sim.LoseRequest(sim.Silence))))
+		var other sync.WaitGroup
+		other.Go(func() {
+			a := w.caller.start(id, "Retry-Layer", "adamant;call=1")
+			if a.status != 504 || verdict(a) != "unknown" || a.took > 16*time.Second {
+				t.Errorf("%v after %v", a, a.took)
+			}
+		})
+		time.Sleep(100 * time.Millisecond)
+		if a := w.caller.start(id); a.status != 503 || verdict(a) != "withdrawn" {
+			t.Errorf("%v (%s)", a, verdict(a))
+		}
+		other.Wait()
+		if n := w.asked("PUT", "/worker/task"); n != 1 {
+			t.Errorf("%d requests", n)
 		}
 	})
 }

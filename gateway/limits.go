@@ -40,7 +40,7 @@ func (g *Gateway) admit(c *caller, r *http.Request) (leave func(), refusal *repl
 
 // turnAway is the answer to a caller who has to come again.
 func turnAway(why string) reply {
-	return refuse(nil, http.StatusServiceUnavailable, "nothing was sent: "+why).with(retryhttp.HeaderVerdict, verdictNotSent).with("Retry-After", "1")
+	return refuse(nil, http.StatusServiceUnavailable, "nothing was sent: "+why).with(retryhttp.HeaderVerdict, verdictNotSent).with("Retry-After", soon)
 }
 
 // readBody reads the whole of a request, which may have to be sent more than once.

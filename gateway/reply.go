@@ -25,6 +25,9 @@ const (
 	verdictUnknown   = "unknown"
 )
 
+// soon is when to ask again, in seconds: the least that Retry-After can say.
+const soon = "1"
+
 // reply is an answer as a whole. It is not changed once made: several callers may get
 // it.
 type reply struct {
@@ -70,6 +73,12 @@ func refuse(seen http.Header, status int, text string) reply {
 	return like(seen, status, detail{text})
 }
 
+// strange is the answer if the server's own is none of blueapi's, so that nothing was
+// done.
+func strange(seen http.Header) reply {
+	return refuse(seen, http.StatusBadGateway, "the server does not answer as blueapi does").with(retryhttp.HeaderVerdict, verdictNotSent)
+}
+
 // with returns the answer with a header more.
 func (a reply) with(key, value string) reply {
 	a.header = a.header.Clone()
@@ -90,7 +99,7 @@ func (a reply) to(c *caller) reply {
 	if !a.spent || c.nested {
 		return a
 	}
-	return a.with("Retry-After", "1").with("X-Should-Retry", "false")
+	return a.with("Retry-After", soon).with("X-Should-Retry", "false")
 }
 
 func (a reply) response(r *http.Request) *http.Response {
@@ -122,7 +131,7 @@ func failed(err error, safety retry.Safety) reply {
 	tries, ok := errors.AsType[*retry.Error](err)
 	switch {
 	case !ok: // it did not come to a call
-		return refuse(nil, http.StatusServiceUnavailable, err.Error()).with(retryhttp.HeaderVerdict, verdictNotSent).with("Retry-After", "1")
+		return refuse(nil, http.StatusServiceUnavailable, err.Error()).with(retryhttp.HeaderVerdict, verdictNotSent).with("Retry-After", soon)
 	case !tries.Sent:
 		return refuse(nil, http.StatusServiceUnavailable, err.Error()).with(retryhttp.HeaderVerdict, verdictNotSent).again()
 	case safety == retry.Once:

@@ -126,7 +126,7 @@ func (g *Gateway) setState(ctx context.Context, c *caller, op operation) reply {
 	case seen.status != http.StatusOK:
 		return seen.reply
 	case json.Unmarshal(seen.body, &current) != nil:
-		return refuse(seen.header, http.StatusBadGateway, "the server does not answer as blueapi does")
+		return strange(seen.header)
 	case current.ID != nil:
 		cmd.TaskID = *current.ID
 	}

@@ -161,7 +161,7 @@ func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation,
 	case seen.status != http.StatusOK:
 		return seen.reply
 	case json.Unmarshal(seen.body, &task) != nil || task.ID != id:
-		return refuse(seen.header, http.StatusBadGateway, "the server does not answer as blueapi does")
+		return strange(seen.header)
 	case !task.IsPending:
 		answer, _ := g.startOnce(ctx, op, id) // the same
 		return answer

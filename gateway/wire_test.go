@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -404,6 +405,43 @@ func TestNothingIsLeftOfSecrets(t *testing.T) {
 		}
 		if len(w.records) != 7 || slices.ContainsFunc(w.records[1:], func(r gateway.Record) bool { return r.Status != 503 || r.Verdict != "not-sent" }) {
 			t.Errorf("%+v", w.records)
+		}
+	})
+}
+
+// TestCookiesAreNotShared: an answer that sets a cookie is for the one who asked.
+func TestCookiesAreNotShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int64
+		e := newEcho(t, "http://blueapi.example", func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(100 * time.Millisecond)
+			w.Header().Set("Set-Cookie", fmt.Sprintf("session=%d", n.Add(1)))
+			fmt.Fprint(w, "{}")
+		})
+		var all sync.WaitGroup
+		var seen sync.Map
+		for range 20 {
+			all.Go(func() {
+				a := e.caller.get("/plans")
+				if _, shared := seen.LoadOrStore(a.header.Get("Set-Cookie"), true); shared || a.status != 200 {
+					t.Errorf("%v %v", a, a.header)
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+// TestCompressed: an answer that is read here is not asked for in a form that must be
+// undone; others are passed on in the form that the caller can read.
+func TestCompressed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEcho(t, "http://blueapi.example", nil)
+		for path, want := range map[string]string{"/plans": "", "/docs": "br"} {
+			e.caller.get(path, "Accept-Encoding", "br")
+			if got := e.last().Header.Get("Accept-Encoding"); got != want {
+				t.Errorf("%s: %q", path, got)
+			}
 		}
 	})
 }
