@@ -59,12 +59,7 @@ func (w *follower) comeAgain(
 		a.ui.note("plan %s was not started then", earlier.Plan)
 		return nil, true, nil
 	}
-	err = a.endOfPast(ctx, w.client, t.run, w.f, w.o.timeout, result, err)
-	if e, ok := errors.AsType[ending](err); ok && result.Word == blueapi.Unknown {
-		e.msg += "\n    key " + earlier.Key + " stays with that run: run it again under another one"
-		err = e
-	}
-	return nil, false, err
+	return nil, false, a.endOfPast(ctx, w.client, t.run, w.f, w.o.timeout, result, err)
 }
 
 // otherThan says what tells a request apart from the earlier run that has its key; "" if

@@ -58,11 +58,10 @@ func (a *app) ownTask(ctx context.Context, c *blueapi.Client, j *runJournal) (st
 	if err != nil {
 		return "", err
 	}
-	var open []journal.Run
+	var own, open []journal.Run
 	if j != nil {
-		own, err := j.runs(ctx, journal.Query{Task: active, Limit: 1})
-		if err == nil && active != "" && len(own) > 0 {
-			return active, nil
+		if active != "" {
+			own, err = j.runs(ctx, journal.Query{Task: active, Limit: 1})
 		}
 		if err == nil {
 			open, err = j.allUnsettled(ctx)
@@ -73,11 +72,38 @@ func (a *app) ownTask(ctx context.Context, c *blueapi.Client, j *runJournal) (st
 	}
 	for _, r := range open {
 		task, pending, err := j.awaitsStart(ctx, c, r)
-		if pending || err != nil {
-			return task, err
+		if err != nil {
+			return "", err
 		}
+		if !pending {
+			continue
+		}
+		if len(own) > 0 { // which the worker keeps when its plan has ended
+			if _, over, err := whetherOver(ctx, c, active); err != nil || !over {
+				return active, err
+			}
+		}
+		return task, nil
+	}
+	if len(own) > 0 {
+		return active, nil
 	}
 	return active, a.sayWhose(ctx, c, active)
+}
+
+// whetherOver reads which plan the worker's task is of, "" if the server does not show
+// it, and whether that is over.
+func whetherOver(ctx context.Context, c *blueapi.Client, task string) (plan string, over bool, err error) {
+	t, err := c.Task(ctx, task)
+	hidden := refusal(err) != nil
+	if err != nil && !hidden {
+		return "", false, err
+	}
+	if !hidden && !t.IsComplete { // as a paused one is
+		return t.Request.Name, false, nil
+	}
+	state, err := c.WorkerState(ctx)
+	return t.Request.Name, state == blueapi.StateIdle || state == blueapi.StatePanicked, err
 }
 
 // awaitsStart reports whether the task of a run may yet be started, and is pending.
@@ -107,24 +133,15 @@ func (a *app) sayWhose(ctx context.Context, c *blueapi.Client, task string) erro
 	if task == "" {
 		return nil
 	}
-	t, err := c.Task(ctx, task)
-	hidden := refusal(err) != nil
-	if err != nil && !hidden {
+	plan, over, err := whetherOver(ctx, c, task)
+	switch {
+	case err != nil:
 		return err
-	}
-	if hidden || t.IsComplete { // a paused one too
-		state, err := c.WorkerState(ctx)
-		if err != nil {
-			return err
-		}
-		if state == blueapi.StateIdle || state == blueapi.StatePanicked {
-			return nil
-		}
-	}
-	if hidden {
+	case over:
+	case plan == "":
 		a.ui.note("task %s, which the server does not show you, was not started from here", task)
-	} else {
-		a.ui.note("task %s of plan %s was not started from here", task, t.Request.Name)
+	default:
+		a.ui.note("task %s of plan %s was not started from here", task, plan)
 	}
 	return nil
 }

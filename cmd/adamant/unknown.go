@@ -31,7 +31,8 @@ func unknownText(v voice, plan string, r blueapi.Result, err error) string {
 		}
 		fmt.Fprintf(&b, "\n    %s %s", head, line)
 	}
-	fmt.Fprintf(&b, "\n    again: only on purpose, when you know that plan %s did not run, or may run twice: by the same command", plan)
+	fmt.Fprintf(&b, "\n    again: only on purpose, when you know that plan %s did not run, or may run twice: by the same command, "+
+		"but under another --key if it has one: under that one it comes back to this run", plan)
 	return b.String()
 }
 
