@@ -423,3 +423,87 @@ func TestWebSocketPause(t *testing.T) {
 		})
 	}
 }
+
+// TestWebSocketWeather joins a cut with two outages, another client that runs the same,
+// one that deletes what it finds waiting, and a caller that may leave.
+func TestWebSocketWeather(t *testing.T) {
+	n := uint64(150)
+	if everything() {
+		n = 10000
+	}
+	words := make(map[string]int)
+	for seed := range n {
+		synctest.Test(t, func(t *testing.T) { words[weatherRun(t, seed)]++ })
+	}
+	t.Log(words)
+	for _, word := range []blueapi.Word{blueapi.Done, blueapi.NotStarted, blueapi.Unknown} {
+		if words[word.String()] == 0 {
+			t.Errorf("%v", words)
+		}
+	}
+}
+
+func weatherRun(t *testing.T, seed uint64) string {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 8))
+	moment := func(most time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(most))) }
+	w := newWorld(t)
+	w.Network().Latency = time.Millisecond
+	w.upgrades(socketCut{rng.IntN(4) == 0, rng.IntN(700), []error{nil, io.EOF, syscall.ECONNRESET}[rng.IntN(3)]}.make)
+	var others sync.WaitGroup
+	kinds := outages()
+	for range rng.IntN(3) {
+		o, at, lasts := kinds[rng.IntN(len(kinds))], moment(4*time.Second), moment(5*time.Second)
+		others.Go(func() {
+			time.Sleep(at)
+			o.begin(w)
+			time.Sleep(lasts)
+			o.end(w)
+		})
+	}
+	rival, their := w.newClient(t), make(map[string]bool)
+	rival.RunTrace = &blueapi.RunTrace{Submitted: func(task string) { their[task] = true }}
+	if rng.IntN(2) == 0 {
+		at := moment(3 * time.Second)
+		others.Go(func() {
+			time.Sleep(at)
+			_, _ = rival.Run(t.Context(), nap)
+		})
+	}
+	if rng.IntN(4) == 0 {
+		at, tidy := moment(10*time.Second), w.newClient(t)
+		others.Go(func() {
+			time.Sleep(at)
+			tasks, _ := tidy.Tasks(t.Context(), blueapi.TaskPending)
+			for _, task := range tasks {
+				_ = tidy.DeleteTask(t.Context(), task.ID)
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if rng.IntN(4) == 0 {
+		time.AfterFunc(time.Second+moment(10*time.Second), cancel)
+	}
+	time.Sleep(time.Second)
+	result, err := w.client.RunWebSocket(ctx, nap)
+	others.Wait()
+	w.Heal()
+	w.Network().Set(memnet.Healthy)
+	time.Sleep(10 * time.Minute)
+	var ours []sim.Run
+	for _, run := range w.Runs() {
+		if !their[run.TaskID] {
+			ours = append(ours, run)
+		}
+	}
+	switch {
+	case len(ours) > 1:
+		t.Errorf("seed %d: the plan ran %d times", seed, len(ours))
+	case result.Word == blueapi.Done && (len(ours) != 1 || ours[0].TaskID != result.TaskID || err != nil):
+		t.Errorf("seed %d: done, but %d runs", seed, len(ours))
+	case result.Word == blueapi.NotStarted && len(ours) != 0, result.Word == 0:
+		t.Errorf("seed %d: %v, but %d runs: %v", seed, result.Word, len(ours), err)
+	}
+	return result.Word.String()
+}
