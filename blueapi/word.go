@@ -161,17 +161,25 @@ func (e *RunError) Error() string {
 		fmt.Fprintf(&b, "plan %s was not started: %s", e.Plan, e.why())
 	case Unknown:
 		if e.Started {
-			fmt.Fprintf(&b, "plan %s (task %s) was started, and it is not known how it ended: %s", e.Plan, e.TaskID, e.why())
+			fmt.Fprintf(&b, "plan %s%s was started, and it is not known how it ended: %s", e.Plan, e.task(), e.why())
 			break
 		}
-		fmt.Fprintf(&b, "plan %s (task %s): it is not known whether it ran: %s", e.Plan, e.TaskID, e.why())
+		fmt.Fprintf(&b, "plan %s%s: it is not known whether it ran: %s", e.Plan, e.task(), e.why())
 	case Done:
-		fmt.Fprintf(&b, "plan %s (task %s) has ended", e.Plan, e.TaskID)
+		fmt.Fprintf(&b, "plan %s%s has ended", e.Plan, e.task())
 	}
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)
 	}
 	return b.String()
+}
+
+// task names the task, if it is known: over a WebSocket the server makes it.
+func (e *RunError) task() string {
+	if e.TaskID == "" {
+		return ""
+	}
+	return " (task " + e.TaskID + ")"
 }
 
 func (e *RunError) why() string {

@@ -89,6 +89,8 @@ func (w *follower) follow(ctx, limited context.Context, r *blueapi.Run) error {
 func (w *follower) end(ctx context.Context, why error, result blueapi.Result, err error) error {
 	v := w.app.ui.voice
 	switch {
+	case w.o.follow == byWebSocket && overdue(result) && result.Started && v == asAdamant:
+		return endOfHangUp(w.f, w.plan, result)
 	case errors.Is(why, errDetached) && overdue(result):
 		return endOfDetach(w.f, w.plan, w.isPaused(), result)
 	case overdue(result) && ctx.Err() == nil:

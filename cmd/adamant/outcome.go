@@ -135,6 +135,17 @@ func endOfDetach(f format, plan string, paused bool, r blueapi.Result) ending {
 	return e
 }
 
+// endOfHangUp is the end of a run over a web socket whose user left it.
+func endOfHangUp(f format, plan string, r blueapi.Result) ending {
+	e := ending{status: statusStillRunning}
+	if f == jsonText {
+		e.out = taskOnly(r.TaskID)
+	}
+	e.msg = asAdamant.errorf("the web socket of plan %s was closed, so the server aborts it at its next event: "+
+		"'adamant attach %s' waits for that", plan, r.TaskID)
+	return e
+}
+
 // taskOnly is the result of a run whose outcome is not known, in JSON.
 func taskOnly(task string) string {
 	return dumps(pyDict{{"task_id", task}, {"outcome", nil}}, 0) + "\n"
