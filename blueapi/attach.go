@@ -23,7 +23,8 @@ type Attachment struct {
 	// At is when that was; zero means just now.
 	At time.Time
 	// Owned tells that the caller owns the run, so that a task whose start is unclear
-	// may be withdrawn. Without it the task is only watched.
+	// may be withdrawn. Without it the task is only watched, and NotStarted is true
+	// only if nobody owns the run: its owner may be about to start it.
 	Owned bool
 }
 
@@ -68,18 +69,17 @@ func (r *Run) attach(ctx context.Context, a Attachment) error {
 		}
 	}
 	r.events.open(ctx, r.client)
+	r.events.late = true
 	if r.env == "" {
-		task, err := r.client.Task(ctx, r.task)
-		if err != nil {
+		err := r.find(ctx)
+		switch {
+		case err == nil:
+		case a.Step < StepStarting, isNotFound(err):
 			return err
-		}
-		env, err := r.client.Environment(ctx)
-		if err != nil {
-			return err
-		}
-		r.env, r.ready, r.begun = env.ID, env.Initialized, !task.IsPending
-		if r.plan == "" {
-			r.plan = task.Request.Name
+		default:
+			e := r.end(Unknown, Silent, err)
+			e.blameCaller(ctx)
+			return e
 		}
 	}
 	if r.begun || !a.Owned {
@@ -94,4 +94,22 @@ func (r *Run) attach(ctx context.Context, a Attachment) error {
 		err = r.end(NotStarted, Withdrawn, nil)
 	}
 	return err
+}
+
+// find reads a task of which only the id is known. A task that exists after its
+// environment was read was made in that one.
+func (r *Run) find(ctx context.Context) error {
+	env, err := r.client.Environment(ctx)
+	if err != nil {
+		return err
+	}
+	task, err := r.client.Task(ctx, r.task)
+	if err != nil {
+		return err
+	}
+	r.env, r.ready, r.begun = env.ID, env.Initialized, !task.IsPending
+	if r.plan == "" {
+		r.plan = task.Request.Name
+	}
+	return nil
 }

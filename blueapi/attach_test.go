@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/blueapi/sim"
 )
 
 // notebook is a journal in memory.
@@ -190,6 +191,49 @@ func TestAttachToOthers(t *testing.T) {
 		begin := time.Now()
 		_, err = attach(t.Context(), w.client, blueapi.Attachment{TaskID: "none"})
 		if e, ok := errors.AsType[*blueapi.Error](err); !ok || e.Status != http.StatusNotFound || time.Since(begin) > time.Second {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestAttachUnanswered: a run whose start was asked for has a word although the server
+// cannot even be asked for its environment.
+func TestAttachUnanswered(t *testing.T) {
+	t.Parallel()
+	for why, limit := range map[blueapi.Reason]time.Duration{blueapi.Silent: time.Hour, blueapi.Abandoned: time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			task, err := w.client.SubmitTask(t.Context(), nap)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Inject(sim.Status(http.StatusBadGateway))
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			result, err := attach(ctx, w.client, blueapi.Attachment{Plan: "nap", TaskID: task, Step: blueapi.StepStarting, Owned: true})
+			if result.Word != blueapi.Unknown || result.Reason != why {
+				t.Errorf("%+v, %v", result, err)
+			}
+		})
+	}
+}
+
+// TestAttachDuringRestart: a task that a restart takes away while it is asked for does
+// not count as deleted by somebody in the environment that comes after.
+func TestAttachDuringRestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		task, err := w.client.SubmitTask(t.Context(), nap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Inject(sim.When(sim.Request("GET", "/environment"), sim.First(1, func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+			w.Restart(time.Second)
+			return next()
+		})))
+		_, err = attach(t.Context(), w.client, blueapi.Attachment{TaskID: task})
+		if e, ok := errors.AsType[*blueapi.Error](err); !ok || e.Status != http.StatusNotFound {
 			t.Errorf("%v", err)
 		}
 	})

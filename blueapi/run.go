@@ -54,8 +54,9 @@ type RunTrace struct {
 	// Event: an event of the run's task, in order, or a gap in them. Documents whose
 	// task an older server does not name are here too.
 	Event func(e Event)
-	// Blind: the broker has not confirmed the subscription in three seconds, or
-	// refuses it. The run goes on by polling; events come when the broker is back.
+	// Blind: the broker has not confirmed the subscription in three seconds, or in half
+	// of the caller's time, or refuses it. The run goes on by polling; events come when
+	// the broker is back, unless it refused.
 	Blind func(err error)
 }
 
@@ -75,7 +76,7 @@ type Run struct {
 	task   string
 	env    string
 	ready  bool // it was initialised: without a broker a server never says so
-	// seen is the task's record, if it is known to be over already.
+	// seen is the task's record as last read; nil if it was not.
 	seen   *Task
 	begun  bool // the server has taken the task
 	events stream
@@ -155,8 +156,11 @@ func (s *starter) startStored(ctx context.Context) error {
 	}
 	r.env, r.ready = env.ID, env.Initialized
 	task, err := s.client.Task(ctx, r.task)
-	if err != nil {
+	switch {
+	case isNotFound(err):
 		return err
+	case err != nil:
+		return s.notStarted(ctx, err)
 	}
 	r.plan = task.Request.Name
 	s.req = TaskRequest{Name: r.plan, Params: task.Request.Params}
@@ -164,6 +168,10 @@ func (s *starter) startStored(ctx context.Context) error {
 		return r.end(NotStarted, JournalFailed, err)
 	}
 	r.events.open(ctx, s.client)
+	if !task.IsPending { // somebody else started it
+		r.events.late = true
+		return r.started(ctx)
+	}
 	r.events.ready(ctx, s.client)
 	return s.put(ctx)
 }
@@ -342,10 +350,18 @@ func (s *starter) put(ctx context.Context) error {
 // arrived, and of which it is not known what it did.
 func (s *starter) settle(ctx context.Context) error {
 	err := s.lookOrWithdraw(ctx)
-	if e, ok := errors.AsType[*RunError](err); ok && e.Word == Unknown && endedByCaller(ctx, e.Err) {
-		e.Reason = Abandoned
+	if e, ok := errors.AsType[*RunError](err); ok {
+		e.blameCaller(ctx)
 	}
 	return err
+}
+
+// blameCaller makes the reason Abandoned if the server could not be asked because it was
+// the caller who ended that.
+func (e *RunError) blameCaller(ctx context.Context) {
+	if e.Reason == Silent && endedByCaller(ctx, e.Err) {
+		e.Reason = Abandoned
+	}
 }
 
 // endedByCaller reports whether it was the caller who ended a call, by cancelling

@@ -25,6 +25,10 @@ type stream struct {
 	blind    bool // that was told
 	// away is set while events may be missing that were not told.
 	away bool
+	// late says that the plan may have ended before there was a subscription.
+	late bool
+	// heard says that an event of the run's task has come.
+	heard bool
 	// held is an event that was taken and not dealt with, because the caller of Wait
 	// left.
 	held *Event
@@ -44,12 +48,17 @@ func (s *stream) open(ctx context.Context, c *Client) {
 }
 
 // ready waits until the broker has confirmed the subscription, so that no event of a
-// task that is submitted afterwards is missed, or until it has taken too long.
+// task that is submitted afterwards is missed, or until it has taken too long. Half of
+// the caller's time is left for what decides.
 func (s *stream) ready(ctx context.Context, c *Client) {
 	if s.listener == nil {
 		return
 	}
-	limited, cancel := context.WithDeadline(ctx, s.begun.Add(subscribeLimit))
+	limit := time.Until(s.begun.Add(subscribeLimit))
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2)
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := s.listener.Subscribed(limited); err != nil && ctx.Err() == nil {
 		s.goBlind(c, err)

@@ -36,9 +36,8 @@ func (r *Run) Wait(ctx context.Context) (Result, error) {
 	if !ok {
 		e = r.end(Unknown, Silent, err)
 	}
-	if endedByCaller(ctx, e.Err) {
-		e.Reason = Abandoned
-	} else {
+	e.blameCaller(ctx)
+	if e.Reason != Abandoned {
 		_ = r.record(ctx, Entry{Step: StepEnded, Result: &e.Result}) // the word is the same without
 	}
 	return e.Result, e
@@ -90,11 +89,11 @@ func (r *Run) watch(ctx context.Context) error {
 	sights := make(chan sight, 1)
 	look := time.NewTimer(0)
 	defer look.Stop()
-	looking, again := false, false
+	looking, again, moved := false, false, false
 	for pause := firstPoll; ; {
 		select {
 		case <-look.C:
-			looking = true
+			looking, moved = true, false
 			routines.Go(func() { sights <- r.look(ctx) })
 		case s := <-sights:
 			looking = false
@@ -105,6 +104,10 @@ func (r *Run) watch(ctx context.Context) error {
 			}
 			if s.err != nil {
 				return s.err
+			}
+			r.events.late = false
+			if moved { // the event may be newer than what was read
+				s.state = ""
 			}
 			r.saw(s)
 			if again {
@@ -120,6 +123,7 @@ func (r *Run) watch(ctx context.Context) error {
 				}
 				continue
 			}
+			moved = moved || e.Worker != nil && e.TaskID == r.task
 			if !r.event(e) {
 				continue
 			}
@@ -142,9 +146,7 @@ func (r *Run) watch(ctx context.Context) error {
 // event deals with an event, and reports whether it says that the task has ended.
 func (r *Run) event(e Event) bool {
 	if e.Gap != nil {
-		if e.Gap.Missed == 0 {
-			r.events.away = e.Gap.Until.IsZero()
-		}
+		r.events.away = e.Gap.Until.IsZero()
 	} else if e.TaskID != r.task && !(e.TaskID == "" && e.Data != nil) {
 		return false
 	}
@@ -154,6 +156,7 @@ func (r *Run) event(e Event) bool {
 		return false
 	}
 	r.events.last = e.Raw
+	r.events.heard = r.events.heard || e.TaskID == r.task
 	if t := r.client.RunTrace.or(); t.Event != nil {
 		t.Event(e)
 	}
@@ -171,13 +174,17 @@ func (r *Run) event(e Event) bool {
 }
 
 // drain waits for the events that were published before the plan's end and have not
-// come yet: until its end event, or until there has been nothing for a moment.
+// come yet: until its end event, or until there has been none of it for a moment. Those
+// of other plans may go on for ever.
 func (r *Run) drain(ctx context.Context, events <-chan Event) {
 	if events == nil || r.events.ended || r.events.away {
 		return
 	}
-	last := time.Now()
-	silence := time.NewTimer(lastWords)
+	last, wait := time.Now(), lastWords
+	if r.events.late {
+		wait = firstPoll // for what is here already
+	}
+	silence := time.NewTimer(wait)
 	defer silence.Stop()
 	for {
 		select {
@@ -189,11 +196,17 @@ func (r *Run) drain(ctx context.Context, events <-chan Event) {
 				return
 			}
 			last = e.At
-			silence.Reset(lastWords)
-			if e.Worker == nil || e.TaskID == r.task || e.Worker.State != StateRunning {
+			if e.TaskID == r.task || e.TaskID == "" {
+				silence.Reset(lastWords)
+			}
+			// An earlier plan's events may come before this one's.
+			if !r.events.heard || e.Worker == nil || e.TaskID == r.task || e.Worker.State != StateRunning {
 				continue
 			}
 		case <-silence.C:
+			if r.events.late && !r.events.heard {
+				return
+			}
 		case <-ctx.Done():
 			return
 		}
