@@ -57,7 +57,9 @@ func (a *app) comeBackCommand(name string, own bool) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.Var((*duration)(&o.timeout), "timeout", "wait no longer than that for the plan's end (for ever)")
-	flags.Var(&o.atTimeout, "at-timeout", "what becomes of a plan that takes longer (leave: it goes on)")
+	if own {
+		flags.Var(&o.atTimeout, "at-timeout", "what becomes of a plan that takes longer (leave: it goes on)")
+	}
 	a.addOwn(flags, &f)
 	return cmd
 }
@@ -89,6 +91,7 @@ func (a *app) comeBack(ctx context.Context, task string, own bool, o runOptions,
 		return err
 	}
 	defer w.close()
+	w.recordIn(t.journal)
 	r, result, err := a.takeUp(limited, c, &t, own)
 	if r == nil {
 		return a.endOfPast(ctx, c, t.run, f, o.timeout, result, err)
@@ -338,7 +341,7 @@ func (a *app) endOfPast(ctx context.Context, c *blueapi.Client, run journal.Run,
 		return endOfUnstarted(run.Plan)
 	}
 	if overdue(r) && ctx.Err() == nil {
-		return endOfTimeout(f, run.Plan, r, limit)
+		return endOfTimeout(f, run.Plan, goesOnText, r, limit, err)
 	}
 	if end := run.End(); r.Outcome != nil && end != nil && end.ResultSize > len(end.Result) {
 		task, err := c.Task(ctx, r.TaskID)

@@ -20,11 +20,11 @@ type follower struct {
 	f      format
 	show   display
 
-	task string // the run's
-
 	mu     sync.Mutex
+	task   string       // the run's, or the last one that was made for it; "" if none was
 	ended  blueapi.Verb // the verb by which the user has ended the plan; 0 if none
 	paused bool
+	hungUp bool // the run hung on a connection that was closed
 }
 
 // Why the waiting for a run ends before the plan does.
@@ -57,6 +57,13 @@ func (a *app) follower(c *blueapi.Client, plan string, o runOptions, f format) (
 	return w, nil
 }
 
+// recordIn has the journal keep by which verb the user ends the plan.
+func (w *follower) recordIn(j *runJournal) {
+	if j != nil {
+		j.endedBy = w.endedBy
+	}
+}
+
 // close ends what is shown.
 func (w *follower) close() { w.show.close() }
 
@@ -65,7 +72,7 @@ func (w *follower) close() { w.show.close() }
 func (w *follower) follow(ctx, limited context.Context, r *blueapi.Run) error {
 	waiting, leave := context.WithCancelCause(limited)
 	defer leave(nil)
-	w.task = r.TaskID()
+	w.setTask(r.TaskID())
 	if w.app.ui.voice == asBlueapi {
 		w.client.RunTrace.Paused = func(string) { leave(errPaused) } // as blueapi: its run ends there
 	}
@@ -77,7 +84,7 @@ func (w *follower) follow(ctx, limited context.Context, r *blueapi.Run) error {
 	case errors.Is(why, errPaused):
 		result.Word, result.Reason, err = blueapi.Done, blueapi.NotRecorded, nil
 		result.Task = w.pausedRecord(ctx)
-	case overdue(result) && ctx.Err() == nil && limited.Err() != nil && w.o.atTimeout != leaveIt:
+	case w.mustEnd(ctx, limited, result):
 		return w.finish(ctx, r)
 	}
 	w.show.close()
@@ -88,20 +95,39 @@ func (w *follower) follow(ctx, limited context.Context, r *blueapi.Run) error {
 // before the plan.
 func (w *follower) end(ctx context.Context, why error, result blueapi.Result, err error) error {
 	v := w.app.ui.voice
+	result = withVerb(result, w.endedBy())
 	switch {
-	case w.o.follow == byWebSocket && overdue(result) && result.Started && v == asAdamant:
-		return endOfHangUp(w.f, w.plan, result)
 	case errors.Is(why, errDetached) && overdue(result):
-		return endOfDetach(w.f, w.plan, w.isPaused(), result)
+		return endOfLeaving(w.f, fmt.Sprintf("detached: plan %s %s", w.plan, w.goesOn()), result)
 	case overdue(result) && ctx.Err() == nil:
-		return endOfTimeout(w.f, w.plan, result, w.o.timeout)
-	}
-	if result.EndedBy == 0 && result.Reason == blueapi.NotRecorded {
-		result.EndedBy = w.endedBy()
+		return endOfTimeout(w.f, w.plan, w.goesOn(), result, w.o.timeout, err)
+	case overdue(result) && result.Started && v == asAdamant:
+		return endOfLeaving(w.f, fmt.Sprintf("interrupted; plan %s %s", w.plan, w.goesOn()), result)
 	}
 	e := endOfRun(v, w.f, w.plan, result, err)
 	e.msg += w.app.whyBroken(ctx, w.client, err)
 	return e
+}
+
+// goesOn is what a plan does whose user leaves it.
+func (w *follower) goesOn() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.ended != 0:
+		return "was told to end (" + w.ended.String() + "), and is not seen to have ended yet"
+	case w.paused:
+		return "stays paused, until somebody resumes or ends it"
+	case w.hungUp:
+		return "is aborted by the server at its next event, since its web socket is closed"
+	}
+	return goesOnText
+}
+
+// mustEnd reports whether a run was left because its time is over, and its user wants
+// the plan to end then.
+func (w *follower) mustEnd(ctx, limited context.Context, result blueapi.Result) bool {
+	return overdue(result) && ctx.Err() == nil && limited.Err() != nil && w.o.atTimeout != leaveIt
 }
 
 // finishLimit is how long the end of a plan is waited for after it was aborted or
@@ -110,20 +136,53 @@ const finishLimit = time.Minute
 
 // finish ends a plan whose time is over, and waits for that.
 func (w *follower) finish(ctx context.Context, r *blueapi.Run) error {
-	ctx, cancel := context.WithTimeout(ctx, finishLimit+w.client.Wait)
+	limited, cancel := context.WithTimeout(ctx, finishLimit+w.client.Wait)
 	defer cancel()
-	verb := w.o.atTimeout.verb()
-	w.app.ui.note("plan %s has not ended within %v: %s it", w.plan, w.o.timeout, verb)
-	w.command(ctx, blueapi.Command{Verb: verb, TaskID: w.task, Reason: "adamant run --timeout"})
-	result, err := r.Wait(ctx)
+	w.endPlan(limited)
+	result, err := r.Wait(limited)
 	w.show.close()
 	return w.end(ctx, errOverdue, result, err)
+}
+
+// endPlan ends the plan as the user wants it whose time is over.
+func (w *follower) endPlan(ctx context.Context) {
+	verb := w.o.atTimeout.verb()
+	w.app.ui.note("plan %s has not ended within %v: %s it", w.plan, w.o.timeout, verb)
+	w.command(ctx, blueapi.Command{Verb: verb, TaskID: w.taskID(), Reason: "adamant run --timeout"})
+}
+
+// settle finds out whether a plan has been started whose time ended before that was
+// clear, and ends it if it was. If that cannot be found out, the run ends as it was.
+func (w *follower) settle(ctx context.Context, j *runJournal, unclear *blueapi.RunError) error {
+	limited, cancel := context.WithTimeout(ctx, finishLimit+w.client.Wait)
+	defer cancel()
+	w.app.ui.note("it is not known after %v whether plan %s was started: finding out, to %s it", w.o.timeout, w.plan, w.o.atTimeout.verb())
+	a := blueapi.Attachment{Plan: w.plan, TaskID: unclear.TaskID, Step: blueapi.StepStarting, Owned: true}
+	if j != nil {
+		run, err := j.find(limited, j.inHand())
+		if err != nil {
+			return w.app.endOfJournal(ctx, err)
+		}
+		last := beforeEnd(run)
+		a.RunID, a.Step, a.At, a.EnvironmentID = run.ID, runStep(last.Step), last.At, last.Environment
+	}
+	r, err := w.client.Attach(limited, a)
+	if err == nil {
+		defer r.Close()
+		w.setTask(r.TaskID())
+		return w.finish(ctx, r)
+	}
+	settled, ok := errors.AsType[*blueapi.RunError](err)
+	if !ok {
+		settled = unclear
+	}
+	return w.end(ctx, nil, settled.Result, settled)
 }
 
 // command sends a control command to the run's plan, and says what became of it.
 func (w *follower) command(ctx context.Context, command blueapi.Command) {
 	result, err := w.client.Control(ctx, command)
-	if err == nil && (command.Verb == blueapi.Abort || command.Verb == blueapi.Stop) {
+	if err == nil && result.Effect != blueapi.TaskWithdrawn && (command.Verb == blueapi.Abort || command.Verb == blueapi.Stop) {
 		w.mu.Lock()
 		w.ended = command.Verb
 		w.mu.Unlock()
@@ -143,6 +202,18 @@ func (w *follower) pausedNow(paused bool) {
 	w.paused = paused
 }
 
+func (w *follower) setTask(task string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.task = task
+}
+
+func (w *follower) taskID() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.task
+}
+
 func (w *follower) isPaused() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -160,7 +231,7 @@ func (w *follower) endedBy() blueapi.Verb {
 // it is complete: blueapi takes that for its end.
 func (w *follower) pausedRecord(ctx context.Context) *blueapi.Task {
 	for range 20 { // it is written within milliseconds after the event
-		task, err := w.client.Task(ctx, w.task)
+		task, err := w.client.Task(ctx, w.taskID())
 		if err != nil {
 			return nil
 		}

@@ -39,7 +39,11 @@ func (f format) history(runs []pastRun) string {
 	}
 	for _, r := range runs {
 		task, _ := r.Task()
-		line := fmt.Sprintf("%s  %-*s  %-36s  %-11s  %s", clock(r.At), plan, oneLine(r.Plan), orDash(task), r.stands, oneLine(r.remark()))
+		remark := r.remark()
+		if end := r.End(); end != nil && end.Outcome != "" {
+			remark = oneLine(remark) // and a command in it is left whole
+		}
+		line := fmt.Sprintf("%s  %-*s  %-36s  %-11s  %s", clock(r.At), plan, oneLine(r.Plan), orDash(task), r.stands, remark)
 		if len(servers) > 1 {
 			line += "  at " + r.Server
 		}
@@ -72,7 +76,9 @@ func (r pastRun) remark() string {
 	}
 	switch reasonOf(end.Reason) {
 	case blueapi.NotRecorded:
-		return "paused, aborted or stopped"
+		if verbOf(end.Reason) == 0 {
+			return "paused, aborted or stopped"
+		}
 	case blueapi.Unpublished:
 		return "the broker was away: how it ended is not recorded"
 	case blueapi.JournalFailed:

@@ -16,14 +16,32 @@ import (
 // journalOptions are the options of the journal that a run has.
 type journalOptions struct {
 	none bool   // keep nothing
-	key  string // the run's; "" if it has none
+	key  runKey // the run's; "" if it has none
 }
 
 // add adds the options to a command.
 func (o *journalOptions) add(flags *pflag.FlagSet) {
-	flags.StringVar(&o.key, "key", "", "a `NAME` for the run: one that was made under it before is not made again")
+	flags.Var(&o.key, "key", "a `NAME` for the run: one that was made under it before is not made again")
 	flags.BoolVar(&o.none, "no-journal", false, "keep no record of the run: after a crash it cannot be resumed")
 }
+
+// runKey is a key of a run. A script whose variable is empty is not to run its plan as if
+// it had asked for none.
+type runKey string
+
+// Set reads a key.
+func (k *runKey) Set(text string) error {
+	if text == "" {
+		return errors.New("it is empty")
+	}
+	*k = runKey(text)
+	return nil
+}
+
+func (k *runKey) String() string { return "" }
+
+// Type is how the help shows what to give.
+func (k *runKey) Type() string { return "NAME" }
 
 // runJournal keeps the runs of a client in the journal of this machine. A nil
 // runJournal keeps nothing.
@@ -32,6 +50,9 @@ type runJournal struct {
 	journal *journal.Journal
 	server  string // as the journal names it
 	key     string // of the runs that are begun
+	// endedBy is the verb by which the user of this process has ended the plan that it
+	// follows, 0 if by none; nil if it follows none.
+	endedBy func() blueapi.Verb
 
 	mu     sync.Mutex
 	owners map[string]*journal.Owner // of the runs in hand
@@ -58,7 +79,7 @@ func (a *app) openJournal(ctx context.Context, c *blueapi.Client, o journalOptio
 	if err != nil {
 		return nil, a.endWithoutJournal(ctx, err)
 	}
-	return a.keepRuns(c, j, server, o.key), nil
+	return a.keepRuns(c, j, server, string(o.key)), nil
 }
 
 // endWithoutJournal is the end of a command whose run cannot be kept; under controller
@@ -147,6 +168,10 @@ func (j *runJournal) close() {
 
 // Record keeps a step of a run.
 func (j *runJournal) Record(ctx context.Context, e blueapi.Entry) error {
+	if e.Result != nil && j.endedBy != nil {
+		result := withVerb(*e.Result, j.endedBy())
+		e.Result = &result
+	}
 	var err error
 	if e.Step == blueapi.StepIntent {
 		err = j.begin(ctx, e)
@@ -252,7 +277,7 @@ func (j *runJournal) find(ctx context.Context, id string) (journal.Run, error) {
 func journalEntry(e blueapi.Entry) journal.Entry {
 	entry := journal.Entry{Step: journalStep(e.Step), At: e.At, Task: e.TaskID, Environment: e.EnvironmentID}
 	if r := e.Result; r != nil {
-		entry.End = &journal.End{Word: journalWord(r.Word), Reason: reasonText(r.Reason)}
+		entry.End = &journal.End{Word: journalWord(r.Word), Reason: endText(*r)}
 		if o := r.Outcome; o != nil {
 			entry.End.Outcome, entry.End.Type, entry.End.Message, entry.End.Result = o.Kind, o.Type, o.Message, o.Result
 		}

@@ -107,8 +107,40 @@ func reasonText(r blueapi.Reason) string {
 	return ""
 }
 
+// endText is why a run ended as it did, as the journal has it: if it is known who ended
+// the plan whose end is not recorded by the server, how.
+func endText(r blueapi.Result) string {
+	if r.Reason == blueapi.NotRecorded && r.EndedBy != 0 {
+		return participle(r.EndedBy)
+	}
+	return reasonText(r.Reason)
+}
+
+// verbOf is the verb by which a plan was ended, by what the journal has; 0 if none is
+// known.
+func verbOf(text string) blueapi.Verb {
+	for _, v := range []blueapi.Verb{blueapi.Abort, blueapi.Stop} {
+		if participle(v) == text {
+			return v
+		}
+	}
+	return 0
+}
+
+// withVerb adds to a result that its user has ended the plan, if the server does not
+// record how it ended. 0 adds nothing.
+func withVerb(r blueapi.Result, by blueapi.Verb) blueapi.Result {
+	if r.Reason == blueapi.NotRecorded && r.EndedBy == 0 {
+		r.EndedBy = by
+	}
+	return r
+}
+
 // reasonOf is the reason that the journal has; 0 if it is of a later version.
 func reasonOf(text string) blueapi.Reason {
+	if verbOf(text) != 0 {
+		return blueapi.NotRecorded
+	}
 	for r := blueapi.Ended; r <= blueapi.Abandoned; r++ {
 		if reasonText(r) == text {
 			return r
@@ -120,7 +152,7 @@ func reasonOf(text string) blueapi.Reason {
 // keptResult is what the journal has of the end of a run, as run returns it.
 func keptResult(run journal.Run) (blueapi.Result, error) {
 	end := run.End()
-	r := blueapi.Result{Reason: reasonOf(end.Reason)}
+	r := blueapi.Result{Reason: reasonOf(end.Reason), EndedBy: verbOf(end.Reason)}
 	r.TaskID, _ = run.Task()
 	for _, e := range run.Entries {
 		r.Started = r.Started || e.Step == journal.Started

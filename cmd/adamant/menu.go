@@ -60,7 +60,7 @@ func (w *follower) menu(ctx context.Context, interrupts <-chan struct{}) (detach
 	for {
 		select {
 		case line, ok := <-u.keys.lines(u.in):
-			command := blueapi.Command{TaskID: w.task}
+			command := blueapi.Command{TaskID: w.taskID()}
 			switch answer := strings.ToLower(line); {
 			case !ok || answer == "d" || answer == "detach":
 				return true

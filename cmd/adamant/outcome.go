@@ -55,8 +55,7 @@ func endOfRun(v voice, f format, plan string, r blueapi.Result, err error) endin
 	case blueapi.Abandoned:
 		e.msg = unknownText(v, plan, r, err)
 		if r.Started {
-			e.status = statusStillRunning
-			e.msg = v.errorf("interrupted; plan %s goes on: 'adamant attach %s' comes back to it", plan, r.TaskID)
+			e = endOfLeaving(f, fmt.Sprintf("interrupted; plan %s %s", plan, goesOnText), r)
 		}
 	default:
 		if r.Word == blueapi.NotStarted {
@@ -100,49 +99,43 @@ func overdue(r blueapi.Result) bool {
 	return r.Reason == blueapi.Interrupted || r.Reason == blueapi.Abandoned
 }
 
-// endOfTimeout is the end of a run that was waited for as long as the user said.
-func endOfTimeout(f format, plan string, r blueapi.Result, limit time.Duration) ending {
-	e := ending{}
-	if f == jsonText && r.Word != blueapi.NotStarted {
+// goesOnText is what most plans do whose user leaves them.
+const goesOnText = "goes on"
+
+// endOfLeaving is the end of a run whose user left it after it was started; what is
+// said of it is a sentence.
+func endOfLeaving(f format, what string, r blueapi.Result) ending {
+	e := ending{
+		msg:    asAdamant.errorf("%s: 'adamant attach %s' comes back to it", what, r.TaskID),
+		status: statusStillRunning,
+	}
+	if f == jsonText {
 		e.out = taskOnly(r.TaskID)
 	}
+	return e
+}
+
+// endOfTimeout is the end of a run that was waited for as long as the user said. If its
+// plan was started, it does what is said.
+func endOfTimeout(f format, plan, does string, r blueapi.Result, limit time.Duration, err error) ending {
 	switch {
 	case r.Word == blueapi.NotStarted:
-		e.status = statusNotStarted
-		e.msg = asAdamant.errorf("plan %s was not started within %v", plan, limit)
+		e := ending{msg: asAdamant.errorf("plan %s was not started within %v", plan, limit), status: statusNotStarted}
+		if tries, ok := errors.AsType[*retry.Error](err); ok {
+			e.msg += fmt.Sprintf(": %v", tries)
+		}
+		return e
 	case r.Started:
-		e.status = statusStillRunning
-		e.msg = asAdamant.errorf("plan %s has not ended within %v, and goes on: 'adamant attach %s' comes back to it", plan, limit, r.TaskID)
-	default:
-		e.status = statusUnknown
-		e.msg = asAdamant.errorf("it is not known after %v whether plan %s was started; it may still start or be running: "+
-			"'adamant attach %s' settles it", limit, plan, r.TaskID)
+		return endOfLeaving(f, fmt.Sprintf("plan %s has not ended within %v, and %s", plan, limit, does), r)
 	}
-	return e
-}
-
-// endOfDetach is the end of a run whose user left it.
-func endOfDetach(f format, plan string, paused bool, r blueapi.Result) ending {
-	e := ending{status: statusStillRunning}
+	e := ending{
+		msg: asAdamant.errorf("it is not known after %v whether plan %s was started; it may still start or be running: "+
+			"'adamant attach %s' settles it", limit, plan, r.TaskID),
+		status: statusUnknown,
+	}
 	if f == jsonText {
 		e.out = taskOnly(r.TaskID)
 	}
-	does := "goes on"
-	if paused {
-		does = "stays paused, until somebody resumes or ends it"
-	}
-	e.msg = asAdamant.errorf("detached: plan %s %s; 'adamant attach %s' comes back to it", plan, does, r.TaskID)
-	return e
-}
-
-// endOfHangUp is the end of a run over a web socket whose user left it.
-func endOfHangUp(f format, plan string, r blueapi.Result) ending {
-	e := ending{status: statusStillRunning}
-	if f == jsonText {
-		e.out = taskOnly(r.TaskID)
-	}
-	e.msg = asAdamant.errorf("the web socket of plan %s was closed, so the server aborts it at its next event: "+
-		"'adamant attach %s' waits for that", plan, r.TaskID)
 	return e
 }
 

@@ -75,7 +75,7 @@ func (a *app) result(ctx context.Context, named string, f format) error {
 	record, err := c.Task(ctx, task)
 	switch r := refusal(err); {
 	case err == nil:
-		return a.recordedResult(ctx, c, record, f)
+		return a.recordedResult(ctx, c, record, run, f)
 	case found && run.End() != nil:
 		a.ui.note("the server does not say how the plan ended (%v): this is what was recorded at %s", err, clock(run.Last().At))
 		return a.pastResult(ctx, j, run, f)
@@ -87,8 +87,9 @@ func (a *app) result(ctx context.Context, named string, f format) error {
 	return a.noSuchTask(task)
 }
 
-// recordedResult is how a plan has ended by the server's record of it, if it has.
-func (a *app) recordedResult(ctx context.Context, c *blueapi.Client, t blueapi.Task, f format) error {
+// recordedResult is how a plan has ended by the server's record of it, if it has. The
+// journal, if it has the run, may tell by which verb, which the server does not.
+func (a *app) recordedResult(ctx context.Context, c *blueapi.Client, t blueapi.Task, run journal.Run, f format) error {
 	state := taskState(t)
 	if t.IsComplete {
 		r, err := c.Attach(ctx, blueapi.Attachment{Plan: t.Request.Name, TaskID: t.ID})
@@ -101,6 +102,9 @@ func (a *app) recordedResult(ctx context.Context, c *blueapi.Client, t blueapi.T
 		defer leave()
 		c.RunTrace = &blueapi.RunTrace{Paused: func(string) { leave() }}
 		result, err := r.Wait(waiting)
+		if end := run.End(); end != nil {
+			result = withVerb(result, verbOf(end.Reason))
+		}
 		if waiting.Err() == nil || ctx.Err() != nil || !overdue(result) {
 			e := endOfRun(a.ui.voice, f, t.Request.Name, result, err)
 			e.msg += a.whyBroken(ctx, c, err)

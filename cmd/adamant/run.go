@@ -181,6 +181,7 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 		return err
 	}
 	defer j.close()
+	w.recordIn(j)
 	if o.follow == byWebSocket && o.ground != background {
 		if done, err := w.overWebSocket(ctx, limited, j, request); done {
 			return err
@@ -188,6 +189,9 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 	}
 	r, err := w.startOnce(limited, j, request)
 	if failed, ok := errors.AsType[*blueapi.RunError](err); ok {
+		if failed.Word == blueapi.Unknown && w.mustEnd(ctx, limited, failed.Result) {
+			return w.settle(ctx, j, failed)
+		}
 		return w.end(ctx, nil, failed.Result, err)
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/adamant-go/adamant/blueapi"
 )
@@ -12,10 +13,13 @@ import (
 func (w *follower) overWebSocket(
 	ctx, limited context.Context, j *runJournal, request blueapi.TaskRequest,
 ) (done bool, err error) {
-	waiting, leave := context.WithCancelCause(limited)
+	waiting, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
 	trace := w.client.RunTrace
-	trace.Submitted = func(task string) { w.task = task }
+	submitted := trace.Submitted
+	trace.Submitted = func(task string) { w.setTask(task); submitted(task) }
+	stopClock := w.watchClock(ctx, limited, leave)
+	defer stopClock()
 	if w.app.ui.voice == asBlueapi {
 		paused := trace.Paused
 		defer func() { trace.Paused = paused }()
@@ -39,6 +43,7 @@ func (w *follower) overWebSocket(
 				return true, err
 			}
 			defer r.Close()
+			stopClock()
 			return true, w.follow(ctx, limited, r)
 		}
 		if w.o.waitIdle && result.Reason == blueapi.Busy && limited.Err() == nil {
@@ -48,7 +53,46 @@ func (w *follower) overWebSocket(
 			result.Word, result.Reason, err = blueapi.Done, blueapi.NotRecorded, nil
 			result.Task = w.pausedRecord(ctx)
 		}
+		stopClock()
+		w.hangUp(result)
 		w.show.close()
 		return true, w.end(ctx, context.Cause(waiting), result, err)
 	}
+}
+
+// watchClock leaves a run over a web socket when its time is over: its plan is ended
+// first if the user wants that, while the connection still tells of its end.
+func (w *follower) watchClock(ctx, limited context.Context, leave context.CancelCauseFunc) (stop func()) {
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-limited.Done():
+		case <-done:
+			return
+		}
+		if w.o.atTimeout == leaveIt || w.taskID() == "" || ctx.Err() != nil {
+			leave(errOverdue)
+			return
+		}
+		finishing, cancel := context.WithTimeout(ctx, finishLimit+w.client.Wait)
+		defer cancel()
+		w.endPlan(finishing)
+		select {
+		case <-finishing.Done():
+			leave(errOverdue)
+		case <-done:
+		}
+	})
+	return sync.OnceFunc(func() {
+		close(done)
+		watching.Wait()
+	})
+}
+
+// hangUp notes that the server ends a plan because the run's connection was closed.
+func (w *follower) hangUp(r blueapi.Result) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hungUp = r.Started && overdue(r)
 }
