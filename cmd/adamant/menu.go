@@ -44,6 +44,7 @@ func (w *follower) hear(ctx context.Context, leave context.CancelCauseFunc) (qui
 // detaches, as by a second interrupt, or by ending the input.
 func (w *follower) menu(ctx context.Context, interrupts <-chan struct{}) (detach bool) {
 	u := w.app.ui
+	u.keys.forget()
 	w.show.hush()
 	defer w.show.speak()
 	does, hold := "runs on", "p  pause it"

@@ -84,16 +84,18 @@ type keys struct {
 	line chan string
 }
 
-// lines returns the lines that are typed, without space around them. Nothing ends the
-// reading of a keyboard but the program's end, so there is one reader. At the end of
-// the input it is as if an empty line were typed again and again.
+// lines returns the lines that are typed, without space around them, and is closed at
+// the end of the input. Nothing ends the reading of a keyboard but the program's end, so
+// there is one reader.
 func (k *keys) lines(in io.Reader) <-chan string {
 	k.once.Do(func() {
 		k.line = make(chan string)
 		go func() {
 			for r := bufio.NewReader(in); ; {
 				line, err := r.ReadString('\n')
-				k.line <- strings.TrimSpace(line)
+				if line != "" {
+					k.line <- strings.TrimSpace(line)
+				}
 				if err != nil {
 					close(k.line)
 					return
@@ -102,6 +104,15 @@ func (k *keys) lines(in io.Reader) <-chan string {
 		}()
 	})
 	return k.line
+}
+
+// forget drops a line that was typed before there was a question. There is one at most:
+// a terminal drops the others itself at an interrupt.
+func (k *keys) forget() {
+	select {
+	case <-k.line:
+	default:
+	}
 }
 
 // result prints a result.
