@@ -43,16 +43,16 @@ var errUnnamed = errors.New("it was asked for over a WebSocket, and the server h
 // owned, Attach finds out, and withdraws a task that is still pending; then the error
 // is as of Run. A task that is somebody else's is watched, pending or not; if the
 // server has none of that id, the error is that of Task.
-func (c *Client) Attach(ctx context.Context, a Attachment) (*Run, error) {
+func (c *Client) Attach(ctx context.Context, a Attachment) (run *Run, err error) {
 	r := &Run{client: c, id: a.RunID, plan: a.Plan, task: a.TaskID, env: a.EnvironmentID, begun: a.Step == StepStarted}
 	if !a.Owned {
 		r.id = "" // the owner keeps the journal
 	}
-	err := r.attach(ctx, a)
+	defer r.closeUnless(&run)
+	err = r.attach(ctx, a)
 	if err == nil {
 		return r, nil
 	}
-	r.Close()
 	if e, ok := errors.AsType[*RunError](err); ok && a.Owned && !endedByCaller(ctx, err) {
 		_ = r.record(ctx, Entry{Step: StepEnded, Result: &e.Result}) // the word is the same without
 	}

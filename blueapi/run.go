@@ -114,13 +114,13 @@ func (c *Client) Run(ctx context.Context, req TaskRequest) (Result, error) {
 // run it twice otherwise (measured on 1.21.1). If it stays unclear whether that
 // request arrived, the task is deleted, which the server allows only before it
 // begins, and then a new one is made.
-func (c *Client) Start(ctx context.Context, req TaskRequest) (*Run, error) {
+func (c *Client) Start(ctx context.Context, req TaskRequest) (run *Run, err error) {
 	s := &starter{client: c, req: req, run: &Run{client: c, id: newRunID(), plan: req.Name}}
-	err := s.start(ctx)
+	defer s.run.closeUnless(&run)
+	err = s.start(ctx)
 	if err == nil {
 		return s.run, nil
 	}
-	s.run.Close()
 	if e, ok := errors.AsType[*RunError](err); ok {
 		_ = s.run.record(ctx, Entry{Step: StepEnded, Result: &e.Result}) // the word is the same without
 	}
@@ -132,20 +132,28 @@ func (c *Client) Start(ctx context.Context, req TaskRequest) (*Run, error) {
 // themselves. It makes no other task; if the request to start this one was lost, it is
 // deleted, and the error says Withdrawn. The run must be closed. The error is that of
 // Task if there is no such task, and otherwise a [*RunError] as of Run.
-func (c *Client) StartTask(ctx context.Context, id string) (*Run, error) {
+func (c *Client) StartTask(ctx context.Context, id string) (run *Run, err error) {
 	s := &starter{client: c, run: &Run{client: c, id: newRunID(), task: id}}
-	err := s.startStored(ctx)
+	defer s.run.closeUnless(&run)
+	err = s.startStored(ctx)
 	if errors.Is(err, errAgain) {
 		err = s.run.end(NotStarted, Withdrawn, s.putErr)
 	}
 	if err == nil {
 		return s.run, nil
 	}
-	s.run.Close()
 	if e, ok := errors.AsType[*RunError](err); ok {
 		_ = s.run.record(ctx, Entry{Step: StepEnded, Result: &e.Result}) // the word is the same without
 	}
 	return nil, err
+}
+
+// closeUnless closes the run unless it was returned, also if a function of the trace
+// panics.
+func (r *Run) closeUnless(returned **Run) {
+	if *returned == nil {
+		r.Close()
+	}
 }
 
 func (s *starter) startStored(ctx context.Context) error {

@@ -31,6 +31,7 @@ import (
 func (c *Client) RunWebSocket(ctx context.Context, req TaskRequest) (Result, error) {
 	w := &socketRun{client: c, req: req, run: &Run{client: c, id: newRunID(), plan: req.Name}}
 	r := w.run
+	defer w.close(ctx, false) // also if a function of the trace panics
 	err := w.start(ctx)
 	if err == nil {
 		err = w.watch(ctx)
