@@ -23,6 +23,7 @@ type follower struct {
 	mu     sync.Mutex
 	task   string       // the run's, or the last one that was made for it; "" if none was
 	ended  blueapi.Verb // the verb by which the user has ended the plan; 0 if none
+	asked  blueapi.Verb // the one that was sent for that, with whatever effect
 	paused bool
 	hungUp bool // the run hung on a connection that was closed
 }
@@ -114,8 +115,8 @@ func (w *follower) goesOn() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.ended != 0:
-		return "was told to end (" + w.ended.String() + "), and is not seen to have ended yet"
+	case w.asked != 0:
+		return "is not seen to have ended yet, after a request to " + w.asked.String() + " it"
 	case w.paused:
 		return "stays paused, until somebody resumes or ends it"
 	case w.hungUp:
@@ -182,9 +183,12 @@ func (w *follower) settle(ctx context.Context, j *runJournal, unclear *blueapi.R
 // command sends a control command to the run's plan, and says what became of it.
 func (w *follower) command(ctx context.Context, command blueapi.Command) {
 	result, err := w.client.Control(ctx, command)
-	if err == nil && result.Effect != blueapi.TaskWithdrawn && (command.Verb == blueapi.Abort || command.Verb == blueapi.Stop) {
+	if result.Sent > 0 && (command.Verb == blueapi.Abort || command.Verb == blueapi.Stop) {
 		w.mu.Lock()
-		w.ended = command.Verb
+		w.asked = command.Verb
+		if err == nil {
+			w.ended = command.Verb
+		}
 		w.mu.Unlock()
 	}
 	e := endOfControl(asAdamant, compact, command, result, err, ctx.Err() != nil)
@@ -238,9 +242,8 @@ func (w *follower) pausedRecord(ctx context.Context) *blueapi.Task {
 		if task.IsComplete {
 			return &task
 		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
+		if !sleep(ctx, 50*time.Millisecond) {
+			return nil
 		}
 	}
 	return nil

@@ -121,16 +121,20 @@ func endOfTimeout(f format, plan, does string, r blueapi.Result, limit time.Dura
 	switch {
 	case r.Word == blueapi.NotStarted:
 		e := ending{msg: asAdamant.errorf("plan %s was not started within %v", plan, limit), status: statusNotStarted}
-		if tries, ok := errors.AsType[*retry.Error](err); ok {
+		if tries, ok := errors.AsType[*retry.Error](err); ok && tries.Attempts > 0 {
 			e.msg += fmt.Sprintf(": %v", tries)
 		}
 		return e
 	case r.Started:
 		return endOfLeaving(f, fmt.Sprintf("plan %s has not ended within %v, and %s", plan, limit, does), r)
 	}
+	settles := "'adamant attach " + r.TaskID + "' settles it"
+	if r.TaskID == "" { // over a web socket
+		settles = "'adamant tasks' shows whether there is one of this plan"
+	}
 	e := ending{
-		msg: asAdamant.errorf("it is not known after %v whether plan %s was started; it may still start or be running: "+
-			"'adamant attach %s' settles it", limit, plan, r.TaskID),
+		msg: asAdamant.errorf("it is not known after %v whether plan %s was started; it may still start or be running: %s",
+			limit, plan, settles),
 		status: statusUnknown,
 	}
 	if f == jsonText {

@@ -207,39 +207,57 @@ func (a *app) run(ctx context.Context, request blueapi.TaskRequest, o runOptions
 // start starts the plan, after others if the user will wait for them.
 func (w *follower) start(ctx context.Context, request blueapi.TaskRequest) (*blueapi.Run, error) {
 	for {
-		if w.o.waitIdle {
-			w.waitIdle(ctx)
-		}
+		hope := w.o.waitIdle && w.waitIdle(ctx)
 		r, err := w.client.Start(ctx, request)
 		failed, ok := errors.AsType[*blueapi.RunError](err)
-		if !w.o.waitIdle || !ok || failed.Reason != blueapi.Busy || ctx.Err() != nil {
+		if !ok || !hope || !w.startAgain(ctx, failed.Result) {
 			return r, err
 		}
+	}
+}
+
+// startAgain reports whether a plan of a user who waits for others was not started because
+// of one, and time is left. Then a moment has passed.
+func (w *follower) startAgain(ctx context.Context, r blueapi.Result) bool {
+	return r.Reason == blueapi.Busy && sleep(ctx, idlePoll)
+}
+
+// sleep waits, and reports whether the context has not ended meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
 // idlePoll is how often it is looked whether the worker is idle.
 const idlePoll = time.Second
 
-// waitIdle waits until no plan runs and none is paused. If that cannot be read the
-// start will tell why.
-func (w *follower) waitIdle(ctx context.Context) {
+// waitIdle waits until no plan runs and none is paused. If that cannot be read the start
+// will tell why. There is no hope for that if the worker has panicked: then the
+// environment must be reloaded.
+func (w *follower) waitIdle(ctx context.Context) (hope bool) {
 	stop := func() {}
 	defer func() { stop() }()
 	for said := blueapi.WorkerState(""); ; {
 		state, err := w.client.WorkerState(ctx)
-		if err != nil || state == blueapi.StateIdle {
-			return
+		switch {
+		case err != nil, state == blueapi.StateIdle:
+			return true
+		case state == blueapi.StatePanicked:
+			return false
 		}
 		if state != said {
 			stop()
 			stop = w.app.ui.progress(fmt.Sprintf("the other plan to end (the worker is %s)", state))
 			said = state
 		}
-		select {
-		case <-time.After(idlePoll):
-		case <-ctx.Done():
-			return
+		if !sleep(ctx, idlePoll) {
+			return false
 		}
 	}
 }

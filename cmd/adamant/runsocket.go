@@ -26,9 +26,7 @@ func (w *follower) overWebSocket(
 		trace.Paused = func(string) { leave(errPaused) } // as blueapi: its run ends there
 	}
 	for {
-		if w.o.waitIdle {
-			w.waitIdle(limited)
-		}
+		hope := w.o.waitIdle && w.waitIdle(limited)
 		result, err := w.client.RunWebSocket(waiting, request)
 		if r := refusal(err); r != nil && r.NoWebSocket {
 			w.app.ui.note("the server has no web socket for runs: doing without")
@@ -46,7 +44,7 @@ func (w *follower) overWebSocket(
 			stopClock()
 			return true, w.follow(ctx, limited, r)
 		}
-		if w.o.waitIdle && result.Reason == blueapi.Busy && limited.Err() == nil {
+		if hope && w.startAgain(limited, result) {
 			continue
 		}
 		if errors.Is(context.Cause(waiting), errPaused) {

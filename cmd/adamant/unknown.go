@@ -11,12 +11,15 @@ import (
 // unknownText is what a user is told whose run has no known end: what was sent, what
 // was seen, which task it is, what to check, and how to run it again on purpose.
 func unknownText(v voice, plan string, r blueapi.Result, err error) string {
-	var b strings.Builder
-	b.WriteString(v.errorf("%v", err))
 	other := ""
 	if e, ok := errors.AsType[*blueapi.RunError](err); ok {
 		other = e.Other
+		if e.Reason == blueapi.Abandoned && e.TaskID != "" {
+			err = &blueapi.RunError{Result: e.Result, Plan: e.Plan} // the cause is the interrupt alone
+		}
 	}
+	var b strings.Builder
+	b.WriteString(v.errorf("%v", err))
 	seen, check := evidence(r, other)
 	sent := "the request to start task " + r.TaskID + ", once; it was not repeated"
 	if r.TaskID == "" {
@@ -39,6 +42,9 @@ func unknownText(v voice, plan string, r blueapi.Result, err error) string {
 // evidence is what was seen of a run that has no known end, and what to check.
 func evidence(r blueapi.Result, other string) (seen string, check []string) {
 	attach := fmt.Sprintf("'adamant attach %s' waits for the server and settles it", r.TaskID)
+	if r.TaskID == "" { // over a web socket
+		attach = "'adamant tasks': one of this plan may be it"
+	}
 	data := "its data: files of detectors, the number of the last scan, where the motors are"
 	switch r.Reason {
 	case blueapi.EnvironmentChanged:

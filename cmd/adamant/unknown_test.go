@@ -60,3 +60,17 @@ func TestUnknownWords(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestUnknownWithoutTask: nobody is sent to a task that has no name yet.
+func TestUnknownWithoutTask(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []blueapi.Reason{blueapi.Silent, blueapi.Abandoned} {
+		r := blueapi.Result{Word: blueapi.Unknown, Reason: reason}
+		err := &blueapi.RunError{Result: r, Plan: "count"}
+		for _, e := range []ending{endOfRun(asAdamant, compact, "count", r, err), endOfTimeout(compact, "count", "", r, 1, err)} {
+			if e.status != statusUnknown || strings.Contains(e.msg, "attach") || !strings.Contains(e.msg, "'adamant tasks'") {
+				t.Errorf("exit status %d, %s", e.status, e.msg)
+			}
+		}
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/adamant-go/adamant/blueapi"
 )
 
 func (a *app) waitCommand() *cobra.Command {
@@ -47,10 +49,16 @@ func (a *app) waitFor(ctx context.Context, task string, timeout time.Duration, f
 		return err
 	}
 	defer t.journal.close()
-	r, result, err := a.takeUp(limited, c, &t, true)
-	if r != nil {
-		defer r.Close()
-		result, err = r.Wait(limited)
+	w := &follower{app: a, client: c, plan: t.run.Plan, o: runOptions{timeout: timeout}, f: f}
+	c.RunTrace = &blueapi.RunTrace{
+		Paused:  func(string) { w.pausedNow(true) },
+		Resumed: func(string) { w.pausedNow(false) },
 	}
-	return a.endOfPast(ctx, c, t.run, f, timeout, result, err)
+	r, result, err := a.takeUp(limited, c, &t, true)
+	if r == nil {
+		return a.endOfPast(ctx, c, t.run, f, timeout, result, err)
+	}
+	defer r.Close()
+	result, err = r.Wait(limited)
+	return w.end(ctx, nil, result, err)
 }
