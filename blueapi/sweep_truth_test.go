@@ -216,4 +216,4 @@ func (c sweepCase) judgeEvents(w *sweepWorld, p played) (wrong []string) {
 
 // sweepLimit is how long a run may take whose plan takes at most 6 s: a server that is
 // away is waited for a minute, and a reload that somebody else has begun for 40 s.
-const sweepLimit = 2 * time.Minute
+const sweepLimit = 150 * time.Second
