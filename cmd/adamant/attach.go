@@ -94,6 +94,10 @@ func (a *app) comeBack(ctx context.Context, task string, own bool, o runOptions,
 	w.recordIn(t.journal)
 	r, result, err := a.takeUp(limited, c, &t, own)
 	if r == nil {
+		failed, ok := errors.AsType[*blueapi.RunError](err)
+		if ok && failed.Word == blueapi.Unknown && w.mustEnd(ctx, limited, failed.Result) && t.journal.inHand() == t.run.ID {
+			return w.settle(ctx, t.journal, failed)
+		}
 		return a.endOfPast(ctx, c, t.run, f, o.timeout, result, err)
 	}
 	defer r.Close()

@@ -192,7 +192,11 @@ func (a *app) listenTo(ctx context.Context, b *blueapi.Broker, o listenOptions, 
 	}
 	l, err := a.subscribe(ctx, b)
 	if err != nil {
-		return out.end(ctx, err)
+		err = out.end(ctx, err)
+		if err == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("the message broker at %s was not reached within %v", b.Address, o.limit)
+		}
+		return err
 	}
 	defer l.Close()
 	a.ui.note("listening to %s", b.Address)
