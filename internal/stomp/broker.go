@@ -146,7 +146,8 @@ func (b *Broker) Accepted() int {
 	return b.accepted
 }
 
-// Subscribers is how many subscriptions of a destination there are.
+// Subscribers is how many get what is sent to a destination: its subscriptions, and
+// its streams.
 func (b *Broker) Subscribers(destination string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -156,6 +157,11 @@ func (b *Broker) Subscribers(destination string) int {
 			if s.destination == destination {
 				n++
 			}
+		}
+	}
+	for _, s := range b.streams {
+		if s.destination == destination {
+			n++
 		}
 	}
 	return n

@@ -155,7 +155,6 @@ func (c *brokerConn) handle(f *Frame) bool {
 		if !c.acknowledge(f.Get("id")) {
 			return c.refuse("precondition_failed", "PRECONDITION_FAILED - unknown delivery tag")
 		}
-	case "BEGIN":
 	case "UNSUBSCRIBE":
 		if at < 0 {
 			return c.refuse("No subscription found",

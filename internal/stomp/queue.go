@@ -39,6 +39,8 @@ type Gap struct {
 	// Err is why: ErrFull, a *[LimitError], a *[StreamError], or what became of the
 	// connection.
 	Err error
+
+	lossy bool // it was joined to one that was not replayed
 }
 
 // ErrFull is why messages are dropped whose consumer is too slow.
@@ -137,7 +139,8 @@ func (q *queue) add(g Gap) {
 			if g.From.After(before.From) {
 				g.From = before.From
 			}
-			g.Replayed = g.Replayed && before.Missed == 0 && (before.Replayed || before.Until.IsZero())
+			g.lossy = before.lossy || !before.Until.IsZero() && !before.Replayed
+			g.Replayed = g.Replayed && !g.lossy
 			g.Missed += before.Missed
 			q.items[len(q.items)-1].Gap = &g // a new one: nobody sees a Gap change
 			return

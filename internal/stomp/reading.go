@@ -80,16 +80,18 @@ func (r *reading) deliver(f *Frame, now time.Time, large error) {
 			r.confirm(now)
 		}
 	}
+	again := p.at <= st.at
 	switch {
-	case p.at <= st.at:
+	case again || large != nil:
 		r.acks.passed(f)
-		return
-	case large != nil:
-		r.acks.passed(f)
-		r.queue.gap(Gap{From: now, Until: now, Missed: 1, Err: large})
 	case !r.queue.offer(f, &r.acks):
 		r.conn.fail(fmt.Errorf("stomp: %d messages of a stream have no room: %w", window, ErrFull))
 		return
 	}
-	st.place = p
+	if again {
+		return
+	}
+	if st.place = p; large != nil {
+		r.queue.gap(Gap{From: now, Until: now, Missed: 1, Err: large})
+	}
 }

@@ -164,12 +164,17 @@ func (s *Session) connect(leaving, life context.Context) (*Conn, time.Time, erro
 	s.mu.Lock()
 	s.attempts++
 	s.mu.Unlock()
+	if s.stream != nil && s.stream.at < 0 {
+		switch err := s.stream.locate(leaving, s.client); {
+		case errors.Is(err, errNotRabbitMQ):
+			s.giveUpStream(err)
+		case err != nil:
+			return nil, s.opened, err
+		}
+	}
 	conn, err := s.client.connect(leaving, life)
 	if err != nil {
 		return nil, s.opened, err
-	}
-	if s.stream != nil && !conn.hasStreams() {
-		s.giveUpStream(errNotRabbitMQ)
 	}
 	if s.stream != nil {
 		err = s.stream.subscribe(leaving, conn, s)

@@ -30,7 +30,8 @@ const (
 // down: what was sent to it then is nowhere, and RabbitMQ 3.10.8 drops what comes in
 // the first moments after its start. A consumer that is slow loses nothing: the broker
 // sends no more than about a thousand messages ahead. Messages that come before
-// Subscribed first returns nil are left out. A stream may be read by many at a time.
+// Subscribed first returns nil are left out; to be sure that there are none takes a
+// second, if the stream is empty. A stream may be read by many at a time.
 //
 // A broker that is not RabbitMQ, or refuses the stream twice in a row, or ten times if
 // it could be read before, is subscribed to the destination alone, for as long as the
@@ -40,10 +41,9 @@ func (c *Client) OpenStream(ctx context.Context, name, destination string) *Sess
 }
 
 // MakeStream makes a stream of what is sent to a topic from now on, unless there is a
-// queue of that name already, which is left as it is. RabbitMQ drops the oldest
-// messages when they need more than maxBytes, in segments of 500 MB: the stream may be
-// larger by one of them. It stays until somebody deletes it, as with rabbitmqctl
-// delete_queue.
+// queue of that name already, which is left as it is. RabbitMQ keeps the last maxBytes,
+// give or take a segment, which has 500 MB: 3.10.8 takes no other size over STOMP, nor
+// an age. The stream stays until somebody deletes it, as with rabbitmqctl delete_queue.
 //
 // It is to be called once, and not while the broker starts. What makes a stream over
 // STOMP in RabbitMQ 3.10.8 deletes it too, if the stream exists and cannot be read at
@@ -72,19 +72,28 @@ func (c *Client) MakeStream(ctx context.Context, name, topic string, maxBytes in
 
 // tryStream subscribes and leaves.
 func (c *Client) tryStream(ctx context.Context, name, destination string, headers []Header) error {
-	conn, err := c.Connect(ctx)
+	conn, err := c.connectStream(ctx)
+	if errors.Is(err, errNotRabbitMQ) {
+		return &StreamError{Stream: name, Err: err}
+	}
 	if err != nil {
 		return err
 	}
 	defer conn.end(ErrClosed)
-	if !conn.hasStreams() {
-		return &StreamError{Stream: name, Err: errNotRabbitMQ}
-	}
-	s := &Subscription{queue: c.queue()}
-	if err := conn.subscribe(ctx, s, destination, "client", headers); err != nil {
+	if err := conn.subscribe(ctx, &Subscription{queue: c.queue()}, destination, "client", headers); err != nil {
 		return &StreamError{Stream: name, Err: err}
 	}
 	return conn.Disconnect(ctx)
+}
+
+// connectStream connects to a broker that knows streams.
+func (c *Client) connectStream(ctx context.Context) (*Conn, error) {
+	conn, err := c.Connect(ctx)
+	if err == nil && !conn.hasStreams() {
+		conn.end(ErrClosed)
+		err = errNotRabbitMQ
+	}
+	return conn, err
 }
 
 // hasStreams reports whether the broker may know streams. Others may take the name of
@@ -121,11 +130,6 @@ type place struct {
 // subscribe reads on where the stream was left, and returns when that is confirmed. If
 // it has not been read yet, it is from its end on.
 func (st *stream) subscribe(ctx context.Context, conn *Conn, s *Session) error {
-	if st.at < 0 {
-		if err := st.locate(ctx, conn); err != nil {
-			return err
-		}
-	}
 	r := &reading{stream: st, conn: conn, queue: s.queue, confirmed: s.confirmed, found: make(chan struct{})}
 	sub := &Subscription{reading: r}
 	offset := "offset=" + strconv.Itoa(st.at)
@@ -144,33 +148,33 @@ func (st *stream) subscribe(ctx context.Context, conn *Conn, s *Session) error {
 	return err
 }
 
-// locate finds the last message of a stream, if it has one. "last" brings the last
-// chunk and, with a prefetch-count of 1, nothing else.
-func (st *stream) locate(ctx context.Context, conn *Conn) error {
+// locate finds the last message of a stream, if it has one, on a connection of its own.
+// "last" brings the last chunk and, with a prefetch-count of 1, nothing else.
+func (st *stream) locate(ctx context.Context, c *Client) error {
+	conn, err := c.connectStream(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.end(ErrClosed)
 	r := &reading{stream: st, conn: conn, locates: true, found: make(chan struct{})}
-	sub := &Subscription{queue: conn.queue(), reading: r}
-	if err := conn.subscribe(ctx, sub, queueOf(st.name), "client", reads(1, "last")); err != nil {
+	if err := conn.subscribe(ctx, &Subscription{reading: r}, queueOf(st.name), "client", reads(1, "last")); err != nil {
 		return err
 	}
 	if _, err := r.wait(ctx, emptyLimit); err != nil {
 		return err
 	}
-	end := r.end.Load()
-	for round, before := 0, (*place)(nil); end != before; round++ {
-		// The rest of the chunk has been sent when this is answered.
-		begin := &Frame{Command: "BEGIN", Headers: []Header{{"transaction", strconv.Itoa(round)}}}
-		if err := conn.request(ctx, begin, nil); err != nil {
+	// A chunk may be long. RabbitMQ (3.10) has put all of it behind what it answers now,
+	// and so before what it answers then. To unsubscribe instead would make the rest of
+	// the chunk an ERROR.
+	for range 2 {
+		if err := conn.subscribe(ctx, &Subscription{queue: c.queue()}, queueOf(st.name), "client", reads(1, "next")); err != nil {
 			return err
 		}
-		before, end = end, r.end.Load()
 	}
-	if err := sub.Unsubscribe(ctx); err != nil {
-		return err
+	if st.whole = false; r.end.Load() != nil {
+		st.place = *r.end.Load()
 	}
-	if st.whole = false; end != nil {
-		st.place = *end
-	}
-	return nil
+	return conn.Disconnect(ctx)
 }
 
 func reads(ahead int, offset string) []Header {

@@ -292,11 +292,16 @@ func TestStreamSlowConsumer(t *testing.T) {
 		l.makeStream(1)
 		s := l.openStream()
 		quick := l.openStream() // its place is its own
-		sent := new(atomic.Int64)
-		l.broker.Inject(stomp.When(stomp.Sends("MESSAGE"), func(p *stomp.Passage, next func(*stomp.Frame)) {
-			sent.Add(1)
+		var sent, acks atomic.Int64
+		l.broker.Inject(func(p *stomp.Passage, next func(*stomp.Frame)) {
+			switch {
+			case stomp.Sends("MESSAGE")(p):
+				sent.Add(1)
+			case stomp.Receives("ACK")(p):
+				acks.Add(1)
+			}
 			next(p.Frame)
-		}))
+		})
 		for n := 1; n <= 20_000; n++ {
 			l.publish(1)
 			if n%100 == 0 {
@@ -308,12 +313,86 @@ func TestStreamSlowConsumer(t *testing.T) {
 			t.Errorf("%d messages were sent to a consumer that takes none", ahead)
 		}
 		for n := 1; n <= 20_000; n++ {
+			if n%100 == 0 {
+				time.Sleep(10 * time.Millisecond)
+				if ahead := int(sent.Load()) - 20_000 - n; ahead > 1100 {
+					t.Fatalf("%d messages were sent ahead of the %dth", ahead, n)
+				}
+			}
 			d, err := s.Next(t.Context())
 			if err != nil || d.Message == nil || string(d.Message.Body) != strconv.Itoa(n) {
 				t.Fatalf("%d: %+v, %v", n, d, err)
 			}
 		}
+		if n := acks.Load(); n > 2*20_000/250 {
+			t.Errorf("%d ACKs for 40,000 messages", n)
+		}
 	})
+}
+
+// TestStreamLargeMessages: messages that are too large are missed, however many, and the
+// broker sends on.
+func TestStreamLargeMessages(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		l.client.Limits.Body = 1000
+		l.makeStream(1)
+		s := l.openStream()
+		l.publish(1)
+		for range 5000 {
+			l.broker.Publish(events, make([]byte, 1001))
+		}
+		l.publish(1)
+		time.Sleep(second)
+		gaps := want(t, s, "1", "gap") // as long as the first waits, no more is sent
+		time.Sleep(second)
+		gaps = append(gaps, want(t, s, "gap", "2")...)
+		missed := 0
+		for _, g := range gaps {
+			_, limit := errors.AsType[*stomp.LimitError](g.Err)
+			if missed += g.Missed; !limit || g.Replayed {
+				t.Errorf("gap %+v", g)
+			}
+		}
+		if missed != 5000 {
+			t.Errorf("%d are missed", missed)
+		}
+	})
+}
+
+// TestStreamGapsJoin: of several gaps with no message between them the consumer gets
+// one, which says that nothing is missing only if each of them does.
+func TestStreamGapsJoin(t *testing.T) {
+	lose := func(l *lab) { l.broker.Disconnect() }
+	refuse := func(l *lab) {
+		l.broker.Inject(stomp.When(readsQueue, stomp.First(1, stomp.Refuse("not_found", ""))))
+		l.broker.Disconnect()
+	}
+	large := func(l *lab) { l.broker.Publish(events, make([]byte, 2000)) }
+	for name, tt := range map[string]struct {
+		first, second func(*lab)
+		whole         bool
+	}{
+		"both replayed":       {lose, lose, true},
+		"the second":          {refuse, lose, false},
+		"the first":           {lose, refuse, false},
+		"a message was large": {large, lose, false},
+		"and is":              {lose, large, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, func(t *testing.T, l *lab) {
+				l.client.Limits.Body = 1000
+				l.makeStream(1)
+				s := l.openStream()
+				tt.first(l)
+				time.Sleep(10 * second)
+				tt.second(l)
+				time.Sleep(10 * second)
+				if gaps := want(t, s, "gap"); len(gaps) == 1 && gaps[0].Replayed != tt.whole {
+					t.Errorf("gap %+v", gaps[0])
+				}
+			})
+		})
+	}
 }
 
 // TestStreamNoRoom: messages that have no room in the queue are asked for again.
