@@ -80,7 +80,7 @@ func sender(t testing.TB, n int) *blueapi.Broker {
 		block = append(block, message(events[k%(len(events)-1)], k)...)
 	}
 	block = append(block, message(events[len(events)-1], 999)...)
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestListenerLoadLoopback(t *testing.T) {
 	if !everything() {
 		t.Skip("takes a minute; ADAMANT_SWEEP=all")
 	}
-	socket, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,9 @@ func TestListenerLoadLoopback(t *testing.T) {
 	before := heap()
 	var most atomic.Uint64
 	go func() {
-		for tick := time.Tick(50 * time.Millisecond); t.Context().Err() == nil; <-tick {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for ; t.Context().Err() == nil; <-tick.C {
 			most.Store(max(most.Load(), heap()))
 		}
 	}()
