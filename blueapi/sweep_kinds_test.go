@@ -104,11 +104,9 @@ func frameFaults() []*sweepFault {
 	}
 	plain := func(name string, f stomp.Fault) { add(name, func(*sweepWorld) stomp.Fault { return f }) }
 	add("dropped", func(w *sweepWorld) stomp.Fault {
-		return func(p *stomp.Passage, _ func(*stomp.Frame)) { w.count(w.lost, p) }
+		return func(p *stomp.Passage, _ func(*stomp.Frame)) { w.lose(p) }
 	})
-	add("twice", func(w *sweepWorld) stomp.Fault {
-		return func(p *stomp.Passage, next func(*stomp.Frame)) { w.count(w.copied, p); stomp.Twice(p, next) }
-	})
+	plain("twice", stomp.Twice)
 	plain("delayed by 1 s", stomp.Delay(time.Second))
 	plain("delayed by 5 s", stomp.Delay(5*time.Second))
 	plain("delayed by 20 s", stomp.Delay(20*time.Second))
@@ -123,14 +121,14 @@ func frameFaults() []*sweepFault {
 	return all
 }
 
-// count counts a MESSAGE by its body.
-func (w *sweepWorld) count(m map[string]int, p *stomp.Passage) {
+// lose notes that a MESSAGE was lost.
+func (w *sweepWorld) lose(p *stomp.Passage) {
 	if p.Frame == nil || p.Frame.Command != "MESSAGE" {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	m[string(p.Frame.Body)]++
+	w.lost[string(p.Frame.Body)]++
 }
 
 // others are what another client does just before a request is dealt with, meanwhile, or

@@ -69,7 +69,6 @@ type sweepWorld struct {
 	struck    []string
 	published []blueapi.Event // by the server, in order
 	lost      map[string]int  // bodies of events that a fault has lost
-	copied    map[string]int  // and of those that it has made two of
 	server    map[int]bool    // connections of the broker that are the server's
 }
 
@@ -93,7 +92,7 @@ func (c sweepCase) play(t *testing.T) (p played) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &sweepWorld{
 			world: newWorld(t), record: new(record),
-			lost: map[string]int{}, copied: map[string]int{}, server: map[int]bool{},
+			lost: map[string]int{}, server: map[int]bool{},
 		}
 		w.client.Header = func(_ context.Context, h http.Header) { h.Set(whose, "ours") }
 		if c.series.broker {
