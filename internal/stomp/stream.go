@@ -80,8 +80,12 @@ func (c *Client) tryStream(ctx context.Context, name, destination string, header
 		return err
 	}
 	defer conn.end(ErrClosed)
-	if err := conn.subscribe(ctx, &Subscription{queue: c.queue()}, destination, "client", headers); err != nil {
+	err = conn.subscribe(ctx, &Subscription{queue: c.queue()}, destination, "client", headers)
+	switch {
+	case refusedStream(err):
 		return &StreamError{Stream: name, Err: err}
+	case err != nil:
+		return err
 	}
 	return conn.Disconnect(ctx)
 }
@@ -127,8 +131,8 @@ type place struct {
 	sum uint64 // of its body
 }
 
-// subscribe reads on where the stream was left, and returns when that is confirmed. If
-// it has not been read yet, it is from its end on.
+// subscribe reads on where the stream was left, and returns when that is confirmed. An
+// empty stream is read from its end on.
 func (st *stream) subscribe(ctx context.Context, conn *Conn, s *Session) error {
 	r := &reading{stream: st, conn: conn, queue: s.queue, confirmed: s.confirmed, found: make(chan struct{})}
 	sub := &Subscription{reading: r}
