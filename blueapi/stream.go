@@ -58,12 +58,15 @@ func (s *stream) ready(ctx context.Context, c *Client) {
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end)/2)
 	}
-	limited, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeoutCause(ctx, limit, errUnconfirmed)
 	defer cancel()
 	if err := s.listener.Subscribed(limited); err != nil && ctx.Err() == nil {
 		s.goBlind(c, err)
 	}
 }
+
+// errUnconfirmed is why a run goes on without events, if nothing else is known.
+var errUnconfirmed = errors.New("it has not confirmed the subscription in time")
 
 func (s *stream) goBlind(c *Client, err error) {
 	if s.blind {

@@ -53,7 +53,7 @@ func (a *app) follower(c *blueapi.Client, plan string, o runOptions, f format) (
 	c.RunTrace.Resumed = func(string) { w.pausedNow(false); a.ui.note("the plan goes on") }
 	c.RunTrace.Event = w.show.event
 	c.RunTrace.Blind = func(err error) {
-		a.ui.note("the message broker cannot be reached: the plan is followed by polling alone (%v)", err)
+		a.ui.note("no events from the message broker: the plan is followed by polling alone (%v)", err)
 	}
 	return w, nil
 }

@@ -11,9 +11,10 @@ import (
 // unknownText is what a user is told whose run has no known end: what was sent, what
 // was seen, which task it is, what to check, and how to run it again on purpose.
 func unknownText(v voice, plan string, r blueapi.Result, err error) string {
-	other := ""
+	other, hangs := "", false
 	if e, ok := errors.AsType[*blueapi.RunError](err); ok {
 		other = e.Other
+		hangs = e.Reason == blueapi.EnvironmentChanged && refusal(e.Err) != nil
 		if e.Reason == blueapi.Abandoned && e.TaskID != "" {
 			err = &blueapi.RunError{Result: e.Result, Plan: e.Plan} // the cause is the interrupt alone
 		}
@@ -21,6 +22,9 @@ func unknownText(v voice, plan string, r blueapi.Result, err error) string {
 	var b strings.Builder
 	b.WriteString(v.errorf("%v", err))
 	seen, check := evidence(r, other)
+	if hangs {
+		seen = "the server hangs in a reload of its environment, and has forgotten all tasks"
+	}
 	sent := "the request to start task " + r.TaskID + ", once; it was not repeated"
 	if r.TaskID == "" {
 		sent = "the plan, by web socket, once; it was not repeated"

@@ -19,6 +19,7 @@ var update = flag.Bool("update", false, "write testdata instead of comparing wit
 // end: the cases that no client can settle, each with advice of its own.
 func TestUnknownWords(t *testing.T) {
 	t.Parallel()
+	hangs := &blueapi.Error{Op: "GET /worker/state", Status: 500}
 	silent := errors.New("GET /tasks/{id}: connection refused")
 	var b strings.Builder
 	for _, c := range []struct {
@@ -32,6 +33,7 @@ func TestUnknownWords(t *testing.T) {
 		{"the server does not answer any more, while the plan runs", blueapi.Silent, true, "", silent},
 		{"restarted or reloaded after the request to start", blueapi.EnvironmentChanged, false, "", nil},
 		{"restarted or reloaded while the plan ran", blueapi.EnvironmentChanged, true, "", nil},
+		{"hangs in a reload while the plan ran", blueapi.EnvironmentChanged, true, "", hangs},
 		{"the record of a started plan was deleted", blueapi.RecordLost, true, "", nil},
 		{"the task was deleted, or is hidden, before it was seen to start", blueapi.Removed, false, "", nil},
 		{"another plan was started while the task was withdrawn", blueapi.Overtaken, false, "U", nil},
