@@ -71,7 +71,7 @@ func TestPromise5Killed(t *testing.T) {
 	}
 	var all []scenario
 	for _, k := range killings() {
-		all = append(all, scenario{"killed " + k.name + ": attach", func(t *testing.T, st *stage) {
+		all = append(all, scenario{"killed " + k.name + ": attach", false, func(t *testing.T, st *stage) {
 			p := st.quiet(4)
 			ready := make(chan *program, 1)
 			k.set(st, func() { (<-ready).kill() })
@@ -90,12 +90,12 @@ func TestPromise5Killed(t *testing.T) {
 	}
 	// midPlan is killed in mid-plan, and then something else happens before attach.
 	midPlan := func(name string, then func(t *testing.T, st *stage), want held, word string) {
-		all = append(all, scenario{"killed in mid-plan" + name + ": attach", func(t *testing.T, st *stage) {
+		all = append(all, scenario{"killed in mid-plan" + name + ": attach", false, func(t *testing.T, st *stage) {
 			ready, killed := make(chan *program, 1), make(chan struct{})
 			inPlan.at(t, st, func() { (<-ready).kill(); close(killed) })
 			run := st.run(t, broker, st.quiet(5))
 			ready <- run
-			<-killed
+			from(t, killed)
 			then(t, st)
 			back(t, st, want, word)
 		}})
@@ -112,7 +112,7 @@ func TestPromise5Killed(t *testing.T) {
 		}
 	}, held{exits: []int{8}, ran: []int{1}, says: "restarted or reloaded"}, "unknown")
 	for name, seconds := range map[string]float64{"which goes on longer": 40, "which ends meanwhile": 10} {
-		all = append(all, scenario{"the server is away for 30 s in mid-plan, " + name, func(t *testing.T, st *stage) {
+		all = append(all, scenario{"the server is away for 30 s in mid-plan, " + name, true, func(t *testing.T, st *stage) {
 			inPlan.at(t, st, func() { st.proxy.Arm(faultproxy.Outage{Kind: faultproxy.Refused, For: 30 * time.Second}) })
 			want := held{exits: []int{0}, ran: []int{1}}
 			if seconds > 35 {

@@ -65,7 +65,7 @@ func TestPromise5Restart(t *testing.T) {
 	for with, broker := range brokers(s) {
 		for _, e := range ends {
 			for i, at := range instants() {
-				all = append(all, scenario{fmt.Sprintf("%s %s, %s", e.name, at.name, with), func(t *testing.T, st *stage) {
+				all = append(all, scenario{fmt.Sprintf("%s %s, %s", e.name, at.name, with), !e.back && i > 0, func(t *testing.T, st *stage) {
 					over := make(chan struct{})
 					at.at(t, st, func() {
 						defer close(over)
@@ -85,7 +85,7 @@ func TestPromise5Restart(t *testing.T) {
 					p := st.quiet(5)
 					run := st.program(t, st.config(t, broker, "guest"), append(words, p.name, p.json())...)
 					run.wait(patience)
-					<-over
+					from(t, over)
 					if err := s.Again(); err != nil {
 						t.Error(err)
 					}
@@ -104,7 +104,7 @@ func TestPromise5Frozen(t *testing.T) {
 	var all []scenario
 	add := func(name string, of func(st *stage) plan, at instant) {
 		for _, d := range []time.Duration{time.Second, 2500 * time.Millisecond, 10 * time.Second} {
-			all = append(all, scenario{fmt.Sprintf("%s: the server is frozen for %v, %s", name, d, at.name), func(t *testing.T, st *stage) {
+			all = append(all, scenario{fmt.Sprintf("%s: the server is frozen for %v, %s", name, d, at.name), false, func(t *testing.T, st *stage) {
 				frozen := make(chan (<-chan struct{}), 1)
 				at.at(t, st, func() {
 					thawed, err := s.Freeze(d)
@@ -115,7 +115,7 @@ func TestPromise5Frozen(t *testing.T) {
 				})
 				run := st.run(t, hostport(s.STOMP), of(st))
 				run.wait(patience)
-				<-<-frozen
+				from(t, from(t, frozen))
 				st.judge(t, run, held{exits: []int{0}, ran: []int{1}})
 			}})
 		}

@@ -49,22 +49,23 @@ func TestPromise5OtherClient(t *testing.T) {
 		meddle  func(t *testing.T, st *stage)
 		options []string
 		want    held
+		long    bool
 	}{
 		{"its task is deleted between POST and PUT", quietly(3), atPUT, deletes, nil,
-			held{exits: []int{8}, ran: []int{0}, says: "deleted"}},
+			held{exits: []int{8}, ran: []int{0}, says: "deleted"}, true},
 		{"the record of its running task is deleted", quietly(5), inPlan, deletes, nil,
-			held{exits: []int{8}, ran: []int{1}, says: "deleted"}},
+			held{exits: []int{8}, ran: []int{1}, says: "deleted"}, true},
 		{"another plan is started between POST and PUT", quietly(3), atPUT, func(t *testing.T, _ *stage) {
 			s.begin(t, plan{"nap", map[string]any{"seconds": 3}})
-		}, nil, held{exits: []int{5}, ran: []int{0}, says: "busy"}},
+		}, nil, held{exits: []int{5}, ran: []int{0}, says: "busy"}, false},
 		{"another plan is started between POST and PUT, and it waits for that", quietly(3), atPUT, func(t *testing.T, _ *stage) {
 			s.begin(t, plan{"nap", map[string]any{"seconds": 3}})
-		}, []string{"--wait-idle"}, once()},
+		}, []string{"--wait-idle"}, once(), false},
 		{"it is paused, and resumed after 3 s", quietly(5), inPlan, func(t *testing.T, _ *stage) {
 			asks(t, "PAUSED")
 			time.Sleep(3 * time.Second)
 			asks(t, "RUNNING")
-		}, nil, resumed},
+		}, nil, resumed, false},
 		{"it is paused, and resumed after 3 s, and then takes 75 s", quietly(77), inPlan, func(t *testing.T, st *stage) {
 			asks(t, "PAUSED")
 			time.Sleep(3 * time.Second)
@@ -72,33 +73,33 @@ func TestPromise5OtherClient(t *testing.T) {
 			for end := time.Now().Add(2 * time.Minute); st.planEnd(t).IsZero() && time.Now().Before(end); {
 				time.Sleep(100 * time.Millisecond)
 			}
-		}, nil, resumed},
+		}, nil, resumed, true},
 		{"it is paused, and aborted after 3 s", quietly(5), inPlan, func(t *testing.T, _ *stage) {
 			asks(t, "PAUSED")
 			time.Sleep(3 * time.Second)
 			asks(t, "ABORTING")
-		}, nil, aborted},
+		}, nil, aborted, false},
 		{"it sends documents, is paused, and resumed after 3 s", documents, inPlan, func(t *testing.T, _ *stage) {
 			asks(t, "PAUSED")
 			time.Sleep(3 * time.Second)
 			s.put(t, "RUNNING") // a text 500: it aborts the plan
-		}, nil, resumed},
-		{"it is aborted", quietly(5), inPlan, func(t *testing.T, _ *stage) { asks(t, "ABORTING") }, nil, aborted},
-		{"it is stopped", documents, inPlan, func(t *testing.T, _ *stage) { asks(t, "STOPPING") }, nil, stopped},
+		}, nil, resumed, false},
+		{"it is aborted", quietly(5), inPlan, func(t *testing.T, _ *stage) { asks(t, "ABORTING") }, nil, aborted, false},
+		{"it is stopped", documents, inPlan, func(t *testing.T, _ *stage) { asks(t, "STOPPING") }, nil, stopped, false},
 	}
 	var all []scenario
 	for _, m := range meddling {
-		all = append(all, scenario{m.name, func(t *testing.T, st *stage) {
+		all = append(all, scenario{m.name, m.long, func(t *testing.T, st *stage) {
 			meddled := make(chan struct{})
-			m.at.at(t, st, func() { m.meddle(t, st); close(meddled) })
+			m.at.at(t, st, func() { defer close(meddled); m.meddle(t, st) })
 			p := m.plan(st)
 			run := st.program(t, st.config(t, broker, "guest"), append(append([]string{"run", "-i", "cm12345-1"}, m.options...), p.name, p.json())...)
 			run.wait(patience)
-			<-meddled
+			from(t, meddled)
 			st.judge(t, run, m.want)
 		}})
 	}
-	all = append(all, scenario{"its abort is lost, and another plan is started before that is sent again", func(t *testing.T, st *stage) {
+	all = append(all, scenario{"its abort is lost, and another plan is started before that is sent again", false, func(t *testing.T, st *stage) {
 		task := s.begin(t, st.quiet(30))
 		st.proxy.Arm(faultproxy.Outage{Kind: faultproxy.Reset, For: 500 * time.Millisecond, Request: 1, Method: http.MethodPut, Path: "/worker/state"})
 		abort := st.program(t, "", "abort", "--task", task)
