@@ -109,7 +109,7 @@ func TestPromise5Broker(t *testing.T) {
 			}})
 		}
 	}
-	perform(t, s, all, 5)
+	perform(t, s, all, 10)
 }
 
 // TestPromise5BrokerOfOurs takes the broker away from the program alone: the plan ends
@@ -149,7 +149,7 @@ func TestPromise5BrokerOfOurs(t *testing.T) {
 			return st.program(t, st.config(t, ours.address, "wrong"), "run", "-i", "cm12345-1", p.name, p.json())
 		})
 	}
-	perform(t, s, all, 5)
+	perform(t, s, all, 10)
 }
 
 // TestPromise5BrokerStopped stops RabbitMQ itself, in mid-plan and before the server
@@ -202,7 +202,7 @@ func TestPromise5BrokerStopped(t *testing.T) {
 				st.judge(t, run, st.recorded(t))
 			}})
 	}
-	perform(t, s, all, 10)
+	perform(t, s, all, 20)
 }
 
 // TestPromise5EndLost loses the event that tells of a plan's end, which has the Python
@@ -226,6 +226,10 @@ func TestPromise5EndLost(t *testing.T) {
 		all = append(all, scenario{p.name + ": the end event is lost", false, func(t *testing.T, st *stage) {
 			st.watch(t)
 			st.judge(t, st.run(t, lossy(t).address, p), once())
+		}}, scenario{p.name + ": the end event is lost, controller run", false, func(t *testing.T, st *stage) {
+			st.watch(t)
+			config := st.config(t, lossy(t).address, "guest")
+			st.judge(t, st.program(t, config, "controller", "run", "-i", "cm12345-1", p.name, p.json()), once())
 		}}, scenario{p.name + ": the end event is lost; the Python client, killed after 20 s", false, func(t *testing.T, st *stage) {
 			run := python(t, st, p)
 			if e := run.wait(hangs); e.exit != -1 {

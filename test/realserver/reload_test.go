@@ -239,13 +239,13 @@ func TestPromise5Reload(t *testing.T) {
 			st.judge(t, run, want)
 		}})
 	}
-	for with, broker := range brokers(s) {
+	for _, h := range hearings(s) {
 		for _, at := range instants() {
-			add(fmt.Sprintf("the environment is reloaded %s, %s", at.name, with), at, 6, broker, s.reload)
+			add(fmt.Sprintf("the environment is reloaded %s, %s", at.name, h.name), at, 6, h.broker, s.reload)
 		}
 		inPlan := instants()[2]
-		add("the environment is reloaded in mid-plan, which takes 45 s, "+with, inPlan, 45, broker, s.reload)
-		add("the environment is reloaded in mid-plan while others poll, "+with, inPlan, 6, broker, s.hang)
+		add("the environment is reloaded in mid-plan, which takes 45 s, "+h.name, inPlan, 45, h.broker, s.reload)
+		add("the environment is reloaded in mid-plan while others poll, "+h.name, inPlan, 6, h.broker, s.hang)
 	}
 	perform(t, s, all, 10)
 }

@@ -37,9 +37,11 @@ func instants() []instant {
 	}
 }
 
-// brokers are whether the program is told of a broker.
-func brokers(s *Server) map[string]string {
-	return map[string]string{"with a broker": hostport(s.STOMP), "without a broker": ""}
+// hearing is whether the program is told of a broker.
+type hearing struct{ name, broker string }
+
+func hearings(s *Server) []hearing {
+	return []hearing{{"with a broker", hostport(s.STOMP)}, {"without a broker", ""}}
 }
 
 // TestPromise5Restart ends the server in good order and at once, and starts it again or
@@ -62,10 +64,10 @@ func TestPromise5Restart(t *testing.T) {
 		{"SIGKILL, and a start", s.Kill, true, [3]held{once(), unknown, started}},
 	}
 	var all []scenario
-	for with, broker := range brokers(s) {
+	for _, h := range hearings(s) {
 		for _, e := range ends {
 			for i, at := range instants() {
-				all = append(all, scenario{fmt.Sprintf("%s %s, %s", e.name, at.name, with), !e.back && i > 0, func(t *testing.T, st *stage) {
+				all = append(all, scenario{fmt.Sprintf("%s %s, %s", e.name, at.name, h.name), !e.back && i > 0, func(t *testing.T, st *stage) {
 					over := make(chan struct{})
 					at.at(t, st, func() {
 						defer close(over)
@@ -83,7 +85,7 @@ func TestPromise5Restart(t *testing.T) {
 						words = append(words, "--wait", "1m")
 					}
 					p := st.quiet(5)
-					run := st.program(t, st.config(t, broker, "guest"), append(words, p.name, p.json())...)
+					run := st.program(t, st.config(t, h.broker, "guest"), append(words, p.name, p.json())...)
 					run.wait(patience)
 					from(t, over)
 					if err := s.Again(); err != nil {
@@ -94,7 +96,7 @@ func TestPromise5Restart(t *testing.T) {
 			}
 		}
 	}
-	perform(t, s, all, 10)
+	perform(t, s, all, 20)
 }
 
 // TestPromise5Frozen stops the server's processes for longer than TestPromise1Frozen

@@ -114,7 +114,7 @@ func TestPromise5OtherClient(t *testing.T) {
 			t.Error("the other plan was aborted")
 		}
 	}})
-	perform(t, s, all, 5)
+	perform(t, s, all, 10)
 }
 
 func quietly(seconds float64) func(*stage) plan {
