@@ -212,7 +212,9 @@ func TestNewerServer(t *testing.T) {
 `,
 		"python-env": "Scratch Status: enabled\n- a @ (1) (Dirty)\n",
 	} {
-		if stdout, stderr, got := runHere(t.Context(), s.URL, strings.Fields(line)...); stdout != want || stderr != "" || got != statusDone {
+		stdout, stderr, got := runHere(t.Context(), s.URL, strings.Fields(line)...)
+		// On a busy machine an answer may need more than a second, and so a second attempt.
+		if stdout != want || stderr != "" && !strings.HasPrefix(stderr, "adamant: server unreachable for ") || got != statusDone {
 			t.Errorf("%s: exit status %d, stdout %q, stderr %q", line, got, stdout, stderr)
 		}
 	}

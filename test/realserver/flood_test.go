@@ -190,7 +190,7 @@ type tap struct {
 // tapInto connects.
 func tapInto(t *testing.T, address, task string) *tap {
 	t.Helper()
-	conn, err := net.Dial("tcp", address) //nolint:noctx // it is on loopback
+	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // relay stands between a broker and those who are connected to it. Its methods may be
@@ -76,13 +75,6 @@ func (r *relay) up(t *testing.T) {
 	r.running.Go(func() { r.serve(l) })
 }
 
-// away is down and, after a time, up again.
-func (r *relay) away(t *testing.T, d time.Duration) {
-	r.down()
-	time.Sleep(d)
-	r.up(t)
-}
-
 // mute has connections made from now on accepted, and never answered.
 func (r *relay) mute() {
 	r.mu.Lock()
@@ -122,7 +114,7 @@ func (r *relay) join(client net.Conn, l net.Listener) {
 		_, _ = io.Copy(io.Discard, client)
 		return
 	}
-	broker, err := net.Dial("tcp", r.upstream) //nolint:noctx // it is on loopback
+	broker, err := net.Dial("tcp", r.upstream)
 	if err != nil || !r.hold(broker, l) {
 		return
 	}

@@ -51,10 +51,16 @@ func TestPromise5OtherClient(t *testing.T) {
 		want    held
 		long    bool
 	}{
-		{"its task is deleted between POST and PUT", quietly(3), atPUT, deletes, nil,
-			held{exits: []int{8}, ran: []int{0}, says: "deleted"}, true},
-		{"the record of its running task is deleted", quietly(5), inPlan, deletes, nil,
-			held{exits: []int{8}, ran: []int{1}, says: "deleted"}, true},
+		{
+			"its task is deleted between POST and PUT", quietly(3), atPUT, deletes, nil,
+			held{exits: []int{8}, ran: []int{0}, says: "deleted"},
+			true,
+		},
+		{
+			"the record of its running task is deleted", quietly(5), inPlan, deletes, nil,
+			held{exits: []int{8}, ran: []int{1}, says: "deleted"},
+			true,
+		},
 		{"another plan is started between POST and PUT", quietly(3), atPUT, func(t *testing.T, _ *stage) {
 			s.begin(t, plan{"nap", map[string]any{"seconds": 3}})
 		}, nil, held{exits: []int{5}, ran: []int{0}, says: "busy"}, false},
