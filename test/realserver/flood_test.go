@@ -34,7 +34,7 @@ func TestPromise5Flood(t *testing.T) {
 	task := s.begin(t, plan{"nap", map[string]any{"seconds": 600}})
 	rabbit := hostport(s.STOMP)
 	taken := pressed(t, rabbit)
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
