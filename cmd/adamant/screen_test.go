@@ -246,7 +246,7 @@ func TestScreenResized(t *testing.T) {
 		for i := range 5 {
 			s.event(moving(blueapi.Move{ID: strconv.Itoa(i), Name: "a motor with a long name"}))
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second + paintEvery/2) // not while it is painted: nobody can tell the two apart then
 		for _, width := range []int{40, 20, 80, 30, 60} {
 			tty.resize(width)
 			time.Sleep(time.Second)
