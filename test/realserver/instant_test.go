@@ -20,6 +20,10 @@ var quick = plan{"many_events", map[string]any{"n": 3}}
 
 const quickDocuments = 6 // start, descriptor, three events, stop
 
+// hanging is how long a program hangs that has to be killed. On a busy machine the
+// Python client needs ten seconds to start.
+const hanging = 40 * time.Second
+
 // occupy keeps two cores busy until the test ends.
 func occupy(t *testing.T) {
 	t.Helper()
@@ -57,16 +61,14 @@ func TestPromise5Instant(t *testing.T) {
 		inProcess, programs, pythons = 1000, 50, 50
 	}
 	occupy(t)
-	rows := []string{
-		s.instantRuns(t, inProcess),
-		s.instantPrograms(t, "adamant run", programs, true),
-	}
+	fmt.Fprintf(os.Stdout, "\n| %v, on a busy machine | runs | ended well | hung for %v | all documents | a gap was said | median, longest |\n|---|---|---|---|---|---|---|\n", quick.name, hanging)
+	fmt.Fprintln(os.Stdout, s.instantRuns(t, inProcess))
+	fmt.Fprintln(os.Stdout, s.instantPrograms(t, "adamant run", programs, true))
 	if pythons > 0 {
-		rows = append(rows, s.instantPrograms(t, "blueapi controller run", pythons, false))
+		fmt.Fprintln(os.Stdout, s.instantPrograms(t, "blueapi controller run", pythons, false))
 	}
+	fmt.Fprintln(os.Stdout)
 	s.settle(t)
-	fmt.Fprintf(os.Stdout, "\n| %v, on a busy machine | runs | ended well | hung for 20 s | all documents | a gap was said | median, longest |\n|---|---|---|---|---|---|---|\n%s\n\n",
-		quick.name, strings.Join(rows, "\n"))
 }
 
 // instantRuns runs the plan n times through one client.
@@ -92,7 +94,7 @@ func (s *Server) instantRuns(t *testing.T, n int) string {
 	well, hung, whole, said := 0, 0, 0, 0
 	for k := range n {
 		documents, gaps, ends = 0, 0, 0
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), hanging)
 		begin := time.Now()
 		result, err := c.Run(ctx, blueapi.TaskRequest{Name: quick.name, Params: []byte(quick.json()), InstrumentSession: "cm12345-1"})
 		took = append(took, time.Since(begin))
@@ -131,7 +133,7 @@ func (s *Server) instantPrograms(t *testing.T, name string, n int, sound bool) s
 			}
 			args = []string{bin, "-c", s.ClientConfig, "run", "-i", "cm12345-1", quick.name, quick.json()}
 		}
-		e := execute(t, 20*time.Second, args)
+		e := execute(t, hanging, args)
 		took = append(took, e.took)
 		switch {
 		case e.exit == -1:
