@@ -48,13 +48,16 @@ func (a *acks) done() {
 		a.due = a.last
 	}
 	a.count++
-	if a.count >= window/4 && a.due != "" {
+	if a.enough() {
 		select {
 		case a.ready <- struct{}{}:
 		default:
 		}
 	}
 }
+
+// enough reports whether an ACK is worth sending.
+func (a *acks) enough() bool { return a.count >= window/4 && a.due != "" }
 
 // run sends ACKs until the connection ends.
 func (a *acks) run(conn *Conn) {
@@ -65,10 +68,12 @@ func (a *acks) run(conn *Conn) {
 			return
 		}
 		a.mu.Lock()
-		id := a.due
-		a.due, a.count = "", 0
+		id, enough := a.due, a.enough()
+		if enough {
+			a.due, a.count = "", 0
+		}
 		a.mu.Unlock()
-		if id == "" { // it went with the ACK before
+		if !enough { // most went with the ACK before
 			continue
 		}
 		// If it fails the connection ends.
