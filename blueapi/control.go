@@ -304,20 +304,16 @@ func (k *control) othersHit(ctx context.Context, current string) bool {
 // is still under way finds nothing.
 func (k *control) withdraw(ctx context.Context) error {
 	c := k.client
-	t, err := c.task(ctx, k.result.TaskID, how{urgent: true})
-	switch {
+	switch begun, err := c.deletePending(ctx, k.result.TaskID, how{urgent: true}); {
 	case isNotFound(err):
 		return k.fail(NotCurrent, nil)
 	case err != nil:
-		return k.stuck(ctx, err)
-	case !t.IsPending:
-		return k.beganMeanwhile(ctx)
-	}
-	if err := c.deleteTask(ctx, k.result.TaskID, how{urgent: true}); err != nil && !isNotFound(err) {
 		if tries, ok := errors.AsType[*retry.Error](err); ok && tries.Sent {
 			k.unclear++ // it may be deleted
 		}
 		return k.stuck(ctx, err)
+	case begun:
+		return k.beganMeanwhile(ctx)
 	}
 	state, current, _, err := c.lookAtWorker(ctx, how{urgent: true})
 	switch {

@@ -203,3 +203,29 @@ func TestQueuedBehindAfterSilence(t *testing.T) {
 		}
 	})
 }
+
+// TestDeletedOnlyWhilePending: the request to start the task arrives after the request
+// to delete it got lost, which is not sent again then.
+func TestDeletedOnlyWhilePending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		lost := make(chan struct{})
+		w.Inject(
+			sim.When(sim.Request("PUT", "/worker/task"), sim.First(1, func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+				go func() {
+					<-lost
+					next()
+				}()
+				return sim.Answer{End: sim.Reset}
+			})),
+			sim.When(sim.Request("DELETE", "/tasks/*"), sim.First(1, func(*sim.Exchange, func() sim.Answer) sim.Answer {
+				close(lost)
+				return sim.Answer{End: sim.Reset}
+			})),
+		)
+		result, err := w.client.Run(t.Context(), request("nap", `{"seconds":10}`))
+		if err != nil || result.Word != blueapi.Done || len(w.Runs()) != 1 {
+			t.Errorf("%+v, %v, %d runs", result, err, len(w.Runs()))
+		}
+	})
+}

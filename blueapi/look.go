@@ -154,20 +154,13 @@ func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
 			return true, nil
 		}
 	}
-	task, err := c.task(ctx, r.task, r.patience())
-	switch {
+	switch begun, err := c.deletePending(ctx, r.task, r.patience()); {
 	case isNotFound(err):
 		return false, r.gone(ctx)
 	case err != nil:
 		return false, r.end(Unknown, Silent, err)
-	case !task.IsPending:
+	case begun:
 		return true, nil
-	}
-	switch err := c.deleteTask(ctx, r.task, r.patience()); {
-	case isNotFound(err):
-		return false, r.gone(ctx)
-	case err != nil:
-		return false, r.end(Unknown, Silent, err)
 	}
 	after, err := c.workerTask(ctx, r.patience())
 	if err != nil {

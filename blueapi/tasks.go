@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/adamant-go/adamant/retry"
 )
@@ -124,25 +125,57 @@ func (c *Client) SubmitTask(ctx context.Context, r TaskRequest) (id string, err 
 	return answer.ID, err
 }
 
+const opDelete = "DELETE /tasks/{id}"
+
 // DeleteTask removes a task that has not begun. Do not delete one that runs: the
 // plan goes on, and nobody can see any more how it ends.
 //
 // A task that is gone after an attempt whose answer was lost counts as deleted.
 func (c *Client) DeleteTask(ctx context.Context, id string) error {
-	return c.deleteTask(ctx, id, how{})
-}
-
-func (c *Client) deleteTask(ctx context.Context, id string, h how) error {
-	op := operation{
-		name: "DELETE /tasks/{id}", method: http.MethodDelete, path: taskPath(id),
-		wait: h.patience, urgent: h.urgent, free: h.free,
-	}
-	err := c.do(ctx, op, nil)
+	err := c.do(ctx, operation{name: opDelete, method: http.MethodDelete, path: taskPath(id)}, nil)
 	if tries, ok := errors.AsType[*retry.Error](err); ok && isNotFound(err) && len(tries.Records) > 1 {
 		return nil // it was there: an earlier attempt deleted it
 	}
 	return err
 }
+
+// deletePending deletes a task, or reports that it has begun. A request whose answer
+// was lost is repeated only after another look at the task: if it got lost too, a
+// request to start the task that is still under way may have arrived meanwhile, and to
+// delete it then would leave a plan that runs without a record.
+func (c *Client) deletePending(ctx context.Context, id string, h how) (begun bool, err error) {
+	op := operation{
+		name: opDelete, method: http.MethodDelete, path: taskPath(id),
+		safety: retry.Once, wait: h.patience, urgent: h.urgent,
+	}
+	end := time.Now().Add(h.patience)
+	for n := 1; ; n++ {
+		t, err := c.task(ctx, id, h)
+		switch {
+		case isNotFound(err) && n > 1:
+			return false, nil // a request that was not answered deleted it
+		case err != nil:
+			return false, err
+		case !t.IsPending:
+			return true, nil
+		}
+		err = c.do(ctx, op, nil)
+		tries, ok := errors.AsType[*retry.Error](err)
+		switch {
+		case isNotFound(err) && n > 1:
+			return false, nil
+		case err == nil || !ok || !tries.Sent || n >= maxDeletes && !time.Now().Before(end):
+			return false, err
+		}
+		if sleep(ctx, lookPause) != nil {
+			return false, err
+		}
+	}
+}
+
+// maxDeletes is how often a task is deleted by callers who have no more patience than
+// that, as often as any request is sent.
+const maxDeletes = 5
 
 func taskPath(id string) string { return "/tasks/" + url.PathEscape(id) }
 
