@@ -24,7 +24,6 @@ type planProgress struct {
 	primary  string // the descriptor of that stream
 	moves    []*moveBar
 
-	waits  cause // what the program says
 	paused cause
 	broker cause // that the broker is away
 }
@@ -134,7 +133,7 @@ func (p *planProgress) rows(width, height int, now time.Time) []string {
 	return append(rows, fit(p.line(now), width))
 }
 
-// line tells how far the plan is, since when it runs, and what it waits for.
+// line tells how far the plan is, since when it runs, and why nothing may happen.
 func (p *planProgress) line(now time.Time) string {
 	parts := []string{stopwatch(now.Sub(p.began))}
 	switch {
@@ -143,7 +142,7 @@ func (p *planProgress) line(now time.Time) string {
 	case p.points > 0:
 		parts = []string{fmt.Sprintf("%d points", p.points), parts[0]}
 	}
-	for _, c := range []cause{p.waits, p.paused, p.broker} {
+	for _, c := range []cause{p.paused, p.broker} {
 		if c.why == "" {
 			continue
 		}

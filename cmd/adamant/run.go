@@ -60,6 +60,9 @@ busy or is lost on the way, the exit status says what became of the run.
 ` + aboutParams
 	cmd.Example = statusTable
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := unwatched(cmd, o); err != nil {
+			return err
+		}
 		request, err := givenRequest(cmd, args, &o)
 		if err != nil {
 			return err
@@ -81,6 +84,16 @@ busy or is lost on the way, the exit status says what became of the run.
 	o.journal.add(flags)
 	a.addOwn(flags, &f)
 	return cmd
+}
+
+// unwatched refuses what would be done while the plan is watched, if it is not.
+func unwatched(cmd *cobra.Command, o runOptions) error {
+	for _, name := range []string{"ws", "at-timeout"} {
+		if o.ground == background && cmd.Flags().Changed(name) {
+			return usageError{cmd, fmt.Sprintf("--bg and --%s exclude each other: nobody watches the plan.", name)}
+		}
+	}
+	return nil
 }
 
 func (a *app) controllerRun() *cobra.Command {

@@ -110,20 +110,6 @@ func (s *screen) event(e blueapi.Event) {
 	s.plan.event(e, time.Now())
 }
 
-// waiting says what the plan, or we, wait for; "" ends that. What events tell is shown
-// otherwise: moves, a pause, a broker that is away.
-func (s *screen) waiting(why string) {
-	s.mu.Lock()
-	changed := s.plan.waits.why != why
-	if changed {
-		s.plan.waits = cause{why, time.Now()}
-	}
-	s.mu.Unlock()
-	if changed && why != "" && s.stop == nil && s.ui.terminal {
-		s.say(why)
-	}
-}
-
 // say prints a remark.
 func (s *screen) say(line string) { s.ui.note("%s", line) }
 

@@ -187,14 +187,13 @@ func TestScreen(t *testing.T) {
 		has(t, tty, above+"count: 1 of 3 points, 1:07, paused (1:05)\n")
 
 		s.event(state(blueapi.StateRunning))
-		s.waiting("the server has not answered")
+		tty.resize(50)
 		s.event(blueapi.Event{Gap: &blueapi.Gap{}})
 		time.Sleep(3 * time.Second)
-		has(t, tty, above+"count: 1 of 3 points, 1:10, the server has not answered (0~\n")
+		has(t, tty, above+"count: 1 of 3 points, 1:10, the broker is away (~\n")
 		tty.resize(90)
-		has(t, tty, above+"count: 1 of 3 points, 1:10, the server has not answered (0:03), the broker is away (0:03)\n")
+		has(t, tty, above+"count: 1 of 3 points, 1:10, the broker is away (0:03)\n")
 
-		s.waiting("")
 		s.event(blueapi.Event{Gap: &blueapi.Gap{Until: time.Now()}})
 		s.event(data("event_page", `{"descriptor": "d", "seq_num": [2, 3]}`))
 		has(t, tty, above+"count: 3 of 3 points, 1:10\n")
@@ -206,7 +205,6 @@ func TestScreen(t *testing.T) {
 		}
 		fmt.Fprint(out, "after\n")
 		s.event(state(blueapi.StateRunning))
-		s.waiting("nothing")
 		s.hush()
 		s.speak()
 		s.ui.note("after, too")
@@ -347,7 +345,7 @@ func TestScreenOfAnotherKind(t *testing.T) {
 		want       string
 	}{
 		{"a pipe", "xterm", &ui{}, "adamant: a remark\n"},
-		{"a dumb terminal", "dumb", &ui{terminal: true}, "adamant: the server has not answered\nadamant: a remark\n"},
+		{"a dumb terminal", "dumb", &ui{terminal: true}, "adamant: a remark\n"},
 		{"quiet", "xterm", &ui{terminal: true, quiet: true}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -361,8 +359,6 @@ func TestScreenOfAnotherKind(t *testing.T) {
 			tt.ui.out, tt.ui.err = &stdout, file
 			s := newScreen(tt.ui, "count", true)
 			s.event(moving(blueapi.Move{ID: "1"}))
-			s.waiting("the server has not answered")
-			s.waiting("the server has not answered")
 			s.hush()
 			s.speak()
 			s.say("a remark")
