@@ -75,9 +75,22 @@ func TestRealServerAgrees(t *testing.T) {
 		}
 	}
 	home := func(g *target) { g.start("moves", `{"x":0,"y":0,"home":false}`); g.until("IDLE") }
+	both := func(do func(*target)) (all [2][]string) {
+		for i, g := range []*target{theirs, ours} {
+			n := newNormal(t)
+			for _, f := range g.hear(sent, do) {
+				all[i] = append(all[i], n.frame(f))
+			}
+		}
+		return all
+	}
 	for _, g := range []*target{theirs, ours} {
 		g.until("IDLE")
 		g.reload()
+	}
+	all := both((*target).reload) // of an environment that has run nothing
+	compareEvents(t, "reload", all[1], all[0])
+	for _, g := range []*target{theirs, ours} {
 		home(g)
 	}
 	for _, c := range []struct {
@@ -118,13 +131,7 @@ func TestRealServerAgrees(t *testing.T) {
 			}
 			g.until("IDLE")
 		}
-		var all [2][]string
-		for i, g := range []*target{theirs, ours} {
-			n := newNormal(t)
-			for _, f := range g.hear(sent, do) {
-				all[i] = append(all[i], n.frame(f))
-			}
-		}
+		all := both(do)
 		if c.changes != nil { // when it takes effect is a matter of milliseconds
 			all[0], all[1] = withoutProgress(all[0]), withoutProgress(all[1])
 		}

@@ -34,6 +34,7 @@ func (n *normal) name(kind, id string) string {
 
 var (
 	traceparent = regexp.MustCompile(`(?m)^traceparent:00-([0-9a-f]{32})-[0-9a-f]{16}-03$`)
+	dataFile    = regexp.MustCompile(`demo_\d{5}`) // numbered since the server's start
 	sessionID   = regexp.MustCompile(`session-[^@\n]+`)
 )
 
@@ -134,6 +135,7 @@ func unnamed(member string) string {
 
 func (n *normal) text(s string) string {
 	s = uuid.ReplaceAllStringFunc(s, func(id string) string { return n.name("id", id) })
+	s = dataFile.ReplaceAllStringFunc(s, func(f string) string { return n.name("demo", f) })
 	return fmt.Sprintf("%q", s)
 }
 

@@ -137,12 +137,24 @@ func (w *worker) run() {
 		select {
 		case t := <-w.channel:
 			if t == nil {
+				w.leave()
 				return
 			}
 			w.cycle(t)
 		case <-w.ctx.Done():
 			return
 		}
+	}
+}
+
+// leave publishes the state once more, if the worker has had no task at all. With one,
+// the real worker's thread dies of a KeyError before it comes to that.
+func (w *worker) leave() {
+	w.mu.Lock()
+	current, e := w.current, w.status(w.own)
+	w.mu.Unlock()
+	if current == nil {
+		_ = w.publish(e) // of a failure nothing would be told
 	}
 }
 
