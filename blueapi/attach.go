@@ -44,7 +44,8 @@ var errUnnamed = errors.New("it was asked for over a WebSocket, and the server h
 // is as of Run. A task that is somebody else's is watched, pending or not; if the
 // server has none of that id, the error is that of Task.
 func (c *Client) Attach(ctx context.Context, a Attachment) (run *Run, err error) {
-	r := &Run{client: c, id: a.RunID, plan: a.Plan, task: a.TaskID, env: a.EnvironmentID, begun: a.Step == StepStarted}
+	r := newRun(c, a.Plan)
+	r.id, r.task, r.env, r.begun = a.RunID, a.TaskID, a.EnvironmentID, a.Step == StepStarted
 	if !a.Owned {
 		r.id = "" // the owner keeps the journal
 	}
@@ -68,7 +69,7 @@ func (r *Run) attach(ctx context.Context, a Attachment) error {
 			return r.end(Unknown, Silent, errUnnamed)
 		}
 	}
-	r.events.open(ctx, r.client)
+	r.events.open(ctx, r.broker)
 	r.events.late = true
 	if r.env == "" {
 		err := r.find(ctx)

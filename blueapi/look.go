@@ -58,7 +58,7 @@ func (s *starter) watchStart(ctx context.Context) (begun, settled bool) {
 // whether the task is still pending after all the time that the server may take.
 func (s *starter) look(ctx context.Context) (pending bool, err error) {
 	r := s.run
-	if t := r.client.RunTrace; t != nil && t.Looking != nil {
+	if t := r.trace; t.Looking != nil {
 		t.Looking(r.task, s.putErr)
 	}
 	notBefore := s.putAt
@@ -134,7 +134,7 @@ func (r *Run) gone(ctx context.Context) error {
 // out to have begun, look is to be called again.
 func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
 	r, c := s.run, s.client
-	if t := c.RunTrace; t != nil && t.Withdrawing != nil {
+	if t := r.trace; t.Withdrawing != nil {
 		t.Withdrawing(r.task, s.putErr)
 	}
 	before, err := c.workerTask(ctx, r.patience())

@@ -71,7 +71,9 @@ func (t *RunTrace) or() *RunTrace {
 // Run is a plan that was started. Its methods must not be called concurrently.
 type Run struct {
 	client *Client
-	id     string // of the run, for the journal
+	broker *Broker   // of its events; nil means none
+	trace  *RunTrace // never nil
+	id     string    // of the run, for the journal
 	plan   string
 	task   string
 	env    string
@@ -114,8 +116,20 @@ func (c *Client) Run(ctx context.Context, req TaskRequest) (Result, error) {
 // run it twice otherwise (measured on 1.21.1). If it stays unclear whether that
 // request arrived, the task is deleted, which the server allows only before it
 // begins, and then a new one is made.
-func (c *Client) Start(ctx context.Context, req TaskRequest) (run *Run, err error) {
-	s := &starter{client: c, req: req, run: &Run{client: c, id: newRunID(), plan: req.Name}}
+func (c *Client) Start(ctx context.Context, req TaskRequest) (*Run, error) {
+	return c.startRun(ctx, req, newRun(c, req.Name))
+}
+
+// StartApart is Start with a broker and a trace for this run alone, in the place of the
+// client's: for a program that has plans run for several people. Either may be nil.
+func (c *Client) StartApart(ctx context.Context, req TaskRequest, b *Broker, t *RunTrace) (*Run, error) {
+	r := newRun(c, req.Name)
+	r.broker, r.trace = b, t.or()
+	return c.startRun(ctx, req, r)
+}
+
+func (c *Client) startRun(ctx context.Context, req TaskRequest, r *Run) (run *Run, err error) {
+	s := &starter{client: c, req: req, run: r}
 	defer s.run.closeUnless(&run)
 	err = s.start(ctx)
 	if err == nil {
@@ -133,7 +147,8 @@ func (c *Client) Start(ctx context.Context, req TaskRequest) (run *Run, err erro
 // deleted, and the error says Withdrawn. The run must be closed. The error is that of
 // Task if there is no such task, and otherwise a [*RunError] as of Run.
 func (c *Client) StartTask(ctx context.Context, id string) (run *Run, err error) {
-	s := &starter{client: c, run: &Run{client: c, id: newRunID(), task: id}}
+	s := &starter{client: c, run: newRun(c, "")}
+	s.run.task = id
 	defer s.run.closeUnless(&run)
 	err = s.startStored(ctx)
 	if errors.Is(err, errAgain) {
@@ -175,13 +190,17 @@ func (s *starter) startStored(ctx context.Context) error {
 	if err := r.record(ctx, Entry{Step: StepIntent, Request: &s.req}); err != nil {
 		return r.end(NotStarted, JournalFailed, err)
 	}
-	r.events.open(ctx, s.client)
+	r.events.open(ctx, r.broker)
 	if !task.IsPending { // somebody else started it
 		r.events.late = true
 		return r.started(ctx)
 	}
-	r.events.ready(ctx, s.client)
+	r.events.ready(ctx, r.trace)
 	return s.put(ctx)
+}
+
+func newRun(c *Client, plan string) *Run {
+	return &Run{client: c, broker: c.Broker, trace: c.RunTrace.or(), id: newRunID(), plan: plan}
 }
 
 func newRunID() string {
@@ -234,13 +253,13 @@ func (s *starter) start(ctx context.Context) error {
 	if err := r.record(ctx, Entry{Step: StepIntent, Request: &s.req}); err != nil {
 		return r.end(NotStarted, JournalFailed, err)
 	}
-	r.events.open(ctx, s.client)
+	r.events.open(ctx, r.broker)
 	env, err := s.client.Environment(ctx)
 	if err != nil {
 		return s.notStarted(ctx, err)
 	}
 	r.env, r.ready = env.ID, env.Initialized
-	r.events.ready(ctx, s.client)
+	r.events.ready(ctx, r.trace)
 	tasks := maxTasks
 	if retry.Nested(ctx) {
 		tasks = 1 // the caller makes the others
@@ -276,7 +295,7 @@ func (s *starter) submit(ctx context.Context) error {
 			return r.end(NotStarted, Unreachable, errRestless)
 		}
 		if same {
-			if t := s.client.RunTrace; t != nil && t.Submitted != nil {
+			if t := r.trace; t.Submitted != nil {
 				t.Submitted(id)
 			}
 			return nil
@@ -309,7 +328,7 @@ func (s *starter) put(ctx context.Context) error {
 			_ = c.DeleteTask(ctx, r.task)
 			return r.end(NotStarted, JournalFailed, err)
 		}
-		if t := c.RunTrace; t != nil && t.Starting != nil {
+		if t := r.trace; t.Starting != nil {
 			t.Starting(r.task)
 		}
 		err := s.putOnce(ctx)
@@ -408,7 +427,7 @@ func (s *starter) lookOrWithdraw(ctx context.Context) error {
 
 func (r *Run) started(ctx context.Context) error {
 	r.begun = true
-	if t := r.client.RunTrace; t != nil && t.Started != nil {
+	if t := r.trace; t.Started != nil {
 		t.Started(r.task)
 	}
 	// The plan runs: a journal that fails now must not make us forget it.

@@ -39,18 +39,18 @@ type stream struct {
 }
 
 // open subscribes. The subscription outlives ctx, as the run does.
-func (s *stream) open(ctx context.Context, c *Client) {
-	if c.Broker == nil {
+func (s *stream) open(ctx context.Context, b *Broker) {
+	if b == nil {
 		return
 	}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	s.listener, s.begun = c.Broker.Listen(ctx), time.Now()
+	s.listener, s.begun = b.Listen(ctx), time.Now()
 }
 
 // ready waits until the broker has confirmed the subscription, so that no event of a
 // task that is submitted afterwards is missed, or until it has taken too long. Half of
 // the caller's time is left for what decides.
-func (s *stream) ready(ctx context.Context, c *Client) {
+func (s *stream) ready(ctx context.Context, t *RunTrace) {
 	if s.listener == nil {
 		return
 	}
@@ -61,19 +61,19 @@ func (s *stream) ready(ctx context.Context, c *Client) {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errUnconfirmed)
 	defer cancel()
 	if err := s.listener.Subscribed(limited); err != nil && ctx.Err() == nil {
-		s.goBlind(c, err)
+		s.goBlind(t, err)
 	}
 }
 
 // errUnconfirmed is why a run goes on without events, if nothing else is known.
 var errUnconfirmed = errors.New("it has not confirmed the subscription in time")
 
-func (s *stream) goBlind(c *Client, err error) {
+func (s *stream) goBlind(t *RunTrace, err error) {
 	if s.blind {
 		return
 	}
 	s.blind = true
-	if t := c.RunTrace.or(); t.Blind != nil {
+	if t.Blind != nil {
 		t.Blind(err)
 	}
 }

@@ -119,7 +119,7 @@ func (r *Run) watch(ctx context.Context) error {
 			if !ok {
 				events = nil
 				if ctx.Err() == nil {
-					r.events.goBlind(r.client, deaf)
+					r.events.goBlind(r.trace, deaf)
 				}
 				continue
 			}
@@ -157,7 +157,7 @@ func (r *Run) event(e Event) bool {
 	}
 	r.events.last = e.Raw
 	r.events.heard = r.events.heard || e.TaskID == r.task
-	if t := r.client.RunTrace.or(); t.Event != nil {
+	if t := r.trace; t.Event != nil {
 		t.Event(e)
 	}
 	w := e.Worker
@@ -210,7 +210,7 @@ func (r *Run) drain(ctx context.Context, events <-chan Event) {
 		case <-ctx.Done():
 			return
 		}
-		if t := r.client.RunTrace.or(); t.Event != nil {
+		if t := r.trace; t.Event != nil {
 			now := time.Now()
 			t.Event(Event{At: now, Gap: &Gap{From: last, Until: now, Err: errNoEnd}})
 		}
@@ -221,7 +221,7 @@ func (r *Run) drain(ctx context.Context, events <-chan Event) {
 // saw notes what a look has shown.
 func (r *Run) saw(s sight) {
 	r.seen = s.task
-	t := r.client.RunTrace.or()
+	t := r.trace
 	if t.Watched != nil {
 		t.Watched(*s.task)
 	}
@@ -233,7 +233,7 @@ func (r *Run) saw(s sight) {
 
 // is notes the worker's state, "" if it is not known; the worker has the run's task.
 func (r *Run) is(state WorkerState) {
-	t := r.client.RunTrace.or()
+	t := r.trace
 	switch {
 	case state == StatePaused && !r.paused:
 		r.paused, r.interrupted = true, true

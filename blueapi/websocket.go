@@ -29,7 +29,7 @@ import (
 // this run's cannot be known, since another client may have asked for the same; then the
 // word is Unknown, and the cause an [*UnnamedError].
 func (c *Client) RunWebSocket(ctx context.Context, req TaskRequest) (Result, error) {
-	w := &socketRun{client: c, req: req, run: &Run{client: c, id: newRunID(), plan: req.Name}}
+	w := &socketRun{client: c, req: req, run: newRun(c, req.Name)}
 	r := w.run
 	defer w.close(ctx, false) // also if a function of the trace panics
 	err := w.start(ctx)
@@ -188,7 +188,7 @@ func (w *socketRun) submit(ctx context.Context, request []byte) (again bool, err
 	if err := r.record(ctx, Entry{Step: StepStarting}); err != nil {
 		return false, r.end(NotStarted, JournalFailed, err)
 	}
-	if t := c.RunTrace.or(); t.Starting != nil {
+	if t := r.trace; t.Starting != nil {
 		t.Starting("")
 	}
 	w.events, w.sentAt, w.lost = w.socket.events, time.Now(), nil
@@ -238,7 +238,7 @@ func (w *socketRun) hear(ctx context.Context, d time.Duration) error {
 func (w *socketRun) named(ctx context.Context, e Event) {
 	r := w.run
 	r.task, r.seen = e.TaskID, nil
-	if t := w.client.RunTrace.or(); t.Submitted != nil {
+	if t := r.trace; t.Submitted != nil {
 		t.Submitted(r.task)
 	}
 	_ = r.started(ctx) // never fails

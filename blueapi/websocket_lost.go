@@ -78,7 +78,7 @@ func (w *socketRun) settle(ctx context.Context) error {
 		return err
 	}
 	r := w.run
-	if t := w.client.RunTrace.or(); t.Looking != nil {
+	if t := r.trace; t.Looking != nil {
 		t.Looking("", w.cause())
 	}
 	for last := ""; ; {

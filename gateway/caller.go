@@ -30,6 +30,8 @@ type caller struct {
 	at                time.Time
 	attempts, resends atomic.Int64
 	deed              atomic.Value // a Deed
+	verdict           atomic.Value // a string, if it is not in the answer's header
+	gone              atomic.Bool  // a session's caller has left before its end
 	// reloading is signalled when the server has answered that it reloads.
 	reloading chan struct{}
 }

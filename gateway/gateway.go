@@ -66,7 +66,8 @@ type Gateway struct {
 	// Wait is how long callers wait for a server that is away; zero means as long as
 	// five attempts take. It is not for callers that retry by themselves.
 	Wait time.Duration
-	// Broker is the server's message broker; nil means none.
+	// Broker is the server's message broker, which the events of plans that are run by
+	// WebSocket come from; nil means none: their callers are told of their states alone.
 	Broker *blueapi.Broker
 	// Aliases allows that a task whose start was lost, and which was withdrawn, is
 	// replaced by another of the same content, which callers see under the id of
@@ -88,10 +89,14 @@ type Gateway struct {
 	Log func(Record)
 	// MaxWaiting is how many callers may wait for answers at a time; zero means
 	// 1,000. Who comes beyond that is told so at once; control commands are always
-	// let in.
+	// let in. As many WebSockets may be open besides.
 	MaxWaiting int
 	// MaxBody is how large a caller's request may be, in bytes; zero means 16 MiB.
 	MaxBody int
+	// AbortOnLoss has the plan of a WebSocket aborted too if the connection to its
+	// caller is lost, as the server does. Otherwise it is only if the caller takes
+	// leave.
+	AbortOnLoss bool
 
 	once      sync.Once
 	upstream  *url.URL
@@ -109,6 +114,7 @@ type Gateway struct {
 	proxy     httputil.ReverseProxy
 
 	callers  atomic.Int64
+	sessions atomic.Int64
 	draining atomic.Bool
 	closing  sync.Mutex
 	closed   bool // guarded by closing

@@ -24,18 +24,20 @@ func (g *Gateway) admit(c *caller, r *http.Request) (leave func(), refusal *repl
 		return no(refuse(nil, http.StatusNotFound, "Not Found"))
 	case g.draining.Load():
 		return no(turnAway("the gateway is shutting down"))
-	case c.route.kind == runPlan:
-		return func() {}, nil // a session, not a wait
+	}
+	count, what := &g.callers, "callers wait"
+	if c.route.kind == runPlan {
+		count, what = &g.sessions, "plans are run"
 	}
 	limit := g.MaxWaiting
 	if limit == 0 {
 		limit = defaultMaxWaiting
 	}
-	if n := g.callers.Add(1); n > int64(limit) && c.route.kind != setState {
-		g.callers.Add(-1)
-		return no(turnAway(fmt.Sprintf("%d callers wait already", limit)))
+	if n := count.Add(1); n > int64(limit) && c.route.kind != setState {
+		count.Add(-1)
+		return no(turnAway(fmt.Sprintf("%d %s already", limit, what)))
 	}
-	return func() { g.callers.Add(-1) }, nil
+	return func() { count.Add(-1) }, nil
 }
 
 // turnAway is the answer to a caller who has to come again.

@@ -37,7 +37,7 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 	p.Out.Header.Del(retryhttp.HeaderAttempt)
 	p.Out.Header.Del(retryhttp.HeaderLayer)
 	p.Out.Header.Del("Expect") // met when the body was read
-	if c.header = p.Out.Header; c.route.kind == other || c.route.kind == runPlan {
+	if c.header = p.Out.Header; c.route.kind == other {
 		p.SetURL(g.upstream)
 		g.introduce(p.Out)
 		// So that a gateway at the server's end knows that somebody stands behind it.
@@ -49,9 +49,9 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 func (g *Gateway) forward(r *http.Request) (*http.Response, error) {
 	c := callerOf(r.Context())
 	switch c.route.kind {
-	case other, runPlan:
+	case other:
 		return g.pass(r, c), nil
-	case read, submit, deleteTask, startTask, setState, reload:
+	case read, submit, deleteTask, startTask, setState, reload, runPlan:
 	}
 	return g.aliases.show(g.answer(r, c)).to(c).response(r), nil
 }

@@ -22,9 +22,11 @@ const (
 	Replaced Deed = "replaced"
 	// Guarded: a control command was not sent, since there was nothing to control.
 	Guarded Deed = "guarded"
+	// Aborted: the caller of a session took leave, and its plan was aborted.
+	Aborted Deed = "aborted"
 )
 
-// Record is what became of one request of a caller. It holds no header, no body, and no
+// Record is what became of one request of a caller; a session by WebSocket is one. It holds no header, no body, and no
 // query.
 type Record struct {
 	// At is when the request came.
@@ -34,8 +36,9 @@ type Record struct {
 	Path   string
 	// Status is that of the answer; 0 if none was begun.
 	Status int
-	// Verdict is the gateway's own word, if the answer bears one: not-sent, withdrawn
-	// or unknown.
+	// Verdict is the gateway's own word, if the answer bears one, or a session ended
+	// with one: not-sent, withdrawn or unknown. After a caller of a session has left,
+	// unknown means that it is not known whether its plan was aborted.
 	Verdict string
 	// Attempts is how many requests to the server were begun for it: more than one
 	// where a protocol wants several, and none where another caller's served.

@@ -31,6 +31,8 @@ type Status struct {
 	// server, Waiting wait until they may.
 	Callers int `json:"callers"`
 	Waiting int `json:"waiting"`
+	// Sessions is how many WebSockets are open by which callers have plans run.
+	Sessions int `json:"sessions"`
 	// Unproven is how many requests were sent since the server last answered.
 	Unproven int `json:"unproven"`
 	// Requests, Attempts and Resends count since Since: callers' requests, requests
@@ -54,6 +56,7 @@ func (g *Gateway) Status() Status {
 	g.once.Do(g.setUp)
 	s := Status{
 		Since: g.since, Draining: g.draining.Load(), Reloading: g.hold.active(), Callers: int(g.callers.Load()),
+		Sessions: int(g.sessions.Load()),
 		Requests: g.counts.requests.Load(), Attempts: g.counts.attempts.Load(), Resends: g.counts.resends.Load(),
 	}
 	if g.setUpErr != nil {
@@ -104,10 +107,14 @@ func (g *Gateway) ownTrace() *retry.Trace {
 // log tells what became of a caller's request.
 func (g *Gateway) log(c *caller, r *http.Request, out *answerWriter) {
 	deed, _ := c.deed.Load().(Deed)
+	verdict := out.Header().Get(retryhttp.HeaderVerdict)
+	if word, ok := c.verdict.Load().(string); ok {
+		verdict = word
+	}
 	g.Log(Record{
 		At: c.at, Took: time.Since(c.at), Method: r.Method, Path: c.path, Status: out.status,
-		Verdict: out.Header().Get(retryhttp.HeaderVerdict), Attempts: int(c.attempts.Load()), Resends: int(c.resends.Load()),
-		Deed: deed, Gone: r.Context().Err() != nil,
+		Verdict: verdict, Attempts: int(c.attempts.Load()), Resends: int(c.resends.Load()),
+		Deed: deed, Gone: r.Context().Err() != nil || c.gone.Load(),
 	})
 }
 
