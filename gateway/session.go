@@ -150,6 +150,9 @@ func (s *session) ping(ctx context.Context) {
 		}
 		limited, cancel := context.WithTimeout(ctx, pongLimit)
 		err := s.conn.Ping(limited)
+		for errors.Is(err, context.DeadlineExceeded) && limited.Err() == nil { // it waits behind a frame, and not as long
+			err = s.conn.Ping(limited)
+		}
 		cancel()
 		if err != nil {
 			_ = s.conn.CloseNow() // there is nobody to take leave of
