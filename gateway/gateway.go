@@ -22,6 +22,26 @@
 // Credentials are passed on with each request, and bear the gateway's own requests on
 // the caller's behalf; they are not kept, nor told to Log.
 //
+// Plans that are run by WebSocket (/api/v2/run_plan) are run by the gateway itself, as
+// blueapi's client runs them; frames and close codes are the server's. What differs:
+//
+//   - A caller that takes leave by a close frame has its plan aborted at once, which the
+//     server does at the plan's next event. If its connection is lost, the plan goes on
+//     ([Gateway].AbortOnLoss). One that leaves before anything was sent takes its
+//     request back.
+//   - If the plan was not started and it is safe to run it again, the session ends with
+//     the code 1013; if nobody knows what became of it, with 1011; if the gateway is
+//     closed, with 1012. The reason says so and names the task: blueapi's Python client
+//     raises it as the text of a ConnectionClosedError, which is none of the exceptions
+//     that make its callers run a plan again. No frame of the server's says such a thing.
+//   - Without a Broker callers are told of the plan's states and of its end alone.
+//   - A page in a browser may open a session if the server lets pages of its origin read,
+//     or if it is of the gateway's own host. The server lets all in if it has no list of
+//     origins.
+//
+// As by the server, a session ends when the plan is paused, and says that the task is
+// complete then: its event bears the state PAUSED.
+//
 // How large headers may be, how many connections there are, and how long a caller may
 // take to send a request are the http.Server's business. It must not limit the time of
 // an answer (WriteTimeout): to resume a plan is answered when that has ended.
@@ -116,6 +136,7 @@ type Gateway struct {
 	callers  atomic.Int64
 	sessions atomic.Int64
 	draining atomic.Bool
+	drained  chan struct{} // closed when that is set
 	closing  sync.Mutex
 	closed   bool // guarded by closing
 	counts   counts
@@ -127,7 +148,7 @@ type Gateway struct {
 }
 
 func (g *Gateway) setUp() {
-	g.since = time.Now()
+	g.since, g.drained = time.Now(), make(chan struct{})
 	g.life, g.end = context.WithCancel(context.Background())
 	g.upstream, g.setUpErr = parseUpstream(g.Upstream)
 	if g.setUpErr != nil {
@@ -225,13 +246,18 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.proxy.ServeHTTP(out, r)
 }
 
-// Drain turns away callers that come from now on. Those who are here are served.
-func (g *Gateway) Drain() { g.draining.Store(true) }
+// Drain turns away callers that come from now on, and those who have opened a session
+// and asked for nothing yet. Those who are here are served.
+func (g *Gateway) Drain() {
+	g.once.Do(g.setUp)
+	if g.draining.CompareAndSwap(false, true) {
+		close(g.drained)
+	}
+}
 
 // Close ends everything that the gateway has started, and waits for that. Callers that
 // are still here are told what is known by then.
 func (g *Gateway) Close() error {
-	g.once.Do(g.setUp)
 	g.Drain()
 	g.closing.Lock()
 	g.closed = true

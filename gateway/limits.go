@@ -23,7 +23,7 @@ func (g *Gateway) admit(c *caller, r *http.Request) (leave func(), refusal *repl
 	case !isStraight(r.URL.Path):
 		return no(refuse(nil, http.StatusNotFound, "Not Found"))
 	case g.draining.Load():
-		return no(turnAway("the gateway is shutting down"))
+		return no(turnAway(errDrained.Error()))
 	}
 	count, what := &g.callers, "callers wait"
 	if c.route.kind == runPlan {

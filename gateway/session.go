@@ -27,6 +27,9 @@ const (
 	abortPatience = time.Minute
 )
 
+// errDrained is why nothing is begun any more.
+var errDrained = errors.New("the gateway is shutting down")
+
 // session is a WebSocket by which a caller has one plan run.
 type session struct {
 	g    *Gateway
@@ -182,6 +185,9 @@ func (s *session) run(ctx, attended context.Context, first <-chan []byte) {
 	case <-attended.Done():
 		s.out.finish(because(websocket.StatusServiceRestart, errClosed.Error()))
 		return
+	case <-s.g.drained:
+		s.out.finish(because(websocket.StatusServiceRestart, errDrained.Error()))
+		return
 	}
 	req, ok := parseSubmit(text)
 	switch {
@@ -189,7 +195,7 @@ func (s *session) run(ctx, attended context.Context, first <-chan []byte) {
 		s.out.finish(invalidRequest())
 		return
 	case s.g.draining.Load():
-		s.notStarted(websocket.StatusServiceRestart, errClosed)
+		s.notStarted(websocket.StatusServiceRestart, errDrained)
 		return
 	}
 	run, err := s.start(ctx, attended, req)

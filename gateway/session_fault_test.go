@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/adamant-go/adamant/blueapi/sim"
+	"github.com/adamant-go/adamant/gateway"
 	"github.com/adamant-go/adamant/internal/memnet"
 	"github.com/adamant-go/adamant/internal/stomp"
 )
@@ -115,6 +117,76 @@ func TestPromise5SessionFaults(t *testing.T) {
 		}
 	}
 	t.Logf("%d sessions: %d were told the end, %d that it is not known or was not started", cases.Load(), told1000.Load(), tell.Load())
+}
+
+// TestPromise6LeaveFaults: whatever befalls a request of a session whose caller leaves at
+// any time, its plan runs at most once; taking leave aborts it, unless it has ended or the
+// record says that nobody knows; and the plan that comes next is left alone.
+func TestPromise6LeaveFaults(t *testing.T) {
+	long := task("many_events", `{"n":600,"delay":0.1}`)
+	for strike := range strikes(nil) {
+		for k := 1; k <= 20; k++ {
+			for _, leave := range []string{"close", "end of stream"} {
+				if !everything() && rand.IntN(8) != 0 {
+					continue
+				}
+				after := time.Duration(rand.IntN(4000)) * time.Millisecond
+				if rand.IntN(2) == 0 {
+					after /= 100
+				}
+				t.Run(fmt.Sprintf("%s request %d %s after %v", strike, k, leave, after), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						w := newWorld(t, brokered)
+						w.Inject(sim.Nth(k, strikes(w)[strike]))
+						conn := w.bare(`{"task":` + long + `}`)
+						defer conn.Close()
+						go func() { _, _ = io.Copy(io.Discard, conn) }()
+						time.Sleep(after)
+						how := losses()[leave]
+						if leave == "close" {
+							how = takeLeave
+						}
+						_ = how(conn) // if the session has not ended
+						r := w.session()
+						w.Heal()
+						w.HealBroker()
+						w.leftAlone(r, leave == "close")
+					})
+				})
+			}
+		}
+	}
+}
+
+// leftAlone holds the record of a session whose caller left to what became of its plan,
+// and of the next one.
+func (w *world) leftAlone(r gateway.Record, aborts bool) {
+	w.Helper()
+	runs := w.Runs()
+	if len(runs) > 1 {
+		w.Fatalf("%d runs", len(runs))
+	}
+	if len(runs) == 1 {
+		task, status := w.caller.read(runs[0].TaskID)
+		goesOn := status == 200 && !task.IsComplete
+		if aborts && r.Gone && r.Verdict == "" && goesOn {
+			w.Errorf("it goes on: %+v", r)
+		}
+		if !aborts && status == 200 && task.Outcome != nil && task.Outcome.Type == "RunEngineInterrupted" {
+			w.Errorf("it was aborted: %+v", r)
+		}
+		if goesOn {
+			w.caller.state("ABORTING")
+		}
+	}
+	time.Sleep(time.Minute) // for what is late
+	next := w.caller.submit(nap)
+	if a := w.caller.start(next); a.status != 200 {
+		w.Errorf("the next: %v", a)
+	}
+	if task := w.caller.await(next); task.Outcome == nil || task.Outcome.Kind != "success" && !strings.Contains(task.Outcome.Message, "publishing event") {
+		w.Errorf("the next: %+v", task)
+	}
 }
 
 // attempt opens a session and has a plan run by it; status is that of the upgrade.

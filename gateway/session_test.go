@@ -1,9 +1,12 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +18,7 @@ import (
 	"github.com/adamant-go/adamant/blueapi/sim"
 	"github.com/adamant-go/adamant/gateway"
 	"github.com/adamant-go/adamant/internal/memnet"
+	"github.com/adamant-go/adamant/internal/stomp"
 )
 
 // session returns the record of the only session, once it has ended.
@@ -102,7 +106,7 @@ func (w *world) wasAborted() {
 		w.Errorf("%+v", t)
 	}
 	for _, x := range w.Exchanges() {
-		if x.Method == "PUT" && strings.HasSuffix(x.URL.Path, "/worker/state") && string(x.Body) != `{"new_state":"ABORTING","defer":false,"reason":"Client disconnected"}` {
+		if x.Method == http.MethodPut && strings.HasSuffix(x.URL.Path, "/worker/state") && string(x.Body) != `{"new_state":"ABORTING","defer":false,"reason":"Client disconnected"}` {
 			w.Errorf("%s", x.Body)
 		}
 	}
@@ -268,10 +272,30 @@ func TestPausedUnseen(t *testing.T) {
 func TestSlowCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, brokered)
-		conn := w.bare(`{"task":` + task("many_events", `{"n":200000,"delay":0}`) + `}`)
-		defer conn.Close()
-		r := w.session()
-		if !r.Gone || r.Deed != "" || r.Took > 45*time.Second {
+		padding := bytes.Repeat([]byte("x"), 1<<20)
+		w.InjectBroker(stomp.When(stomp.Sends("MESSAGE"), func(p *stomp.Passage, next func(*stomp.Frame)) {
+			f := *p.Frame
+			f.Body = bytes.Replace(f.Body, []byte(`"filled":{}`), slices.Concat([]byte(`"filled":{"`), padding, []byte(`":true}`)), 1)
+			f.Headers = slices.DeleteFunc(slices.Clone(f.Headers), func(h stomp.Header) bool { return h.Name == "content-length" })
+			next(&f)
+		}))
+		conn, _, err := w.caller.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.CloseNow()
+		conn.SetReadLimit(2 << 20)
+		say(t, conn, `{"task":`+task("many_events", `{"n":100,"delay":0.1}`)+`}`)
+		w.untilRunning()
+		time.Sleep(9 * time.Second)
+		if other := w.caller.get("/worker/state"); other.body != `"RUNNING"` || other.took > time.Second {
+			t.Errorf("%v after %v", other, other.took)
+		}
+		got := rest(conn)
+		if id := w.Runs()[0].TaskID; got.code != websocket.StatusPolicyViolation || !strings.HasPrefix(got.reason, "task "+id+" goes on") || len(got.frames) > 20 {
+			t.Errorf("%d frames, %d %s", len(got.frames), got.code, got.reason)
+		}
+		if r := w.session(); !r.Gone || r.Deed != "" || r.Verdict != "" {
 			t.Errorf("%+v", r)
 		}
 		w.goesOn("many_events")
@@ -338,7 +362,7 @@ func TestSessionUnreachable(t *testing.T) {
 		}
 		defer conn.CloseNow()
 		w.Network().Set(memnet.Kill)
-		if _, resp, _ := w.caller.open(); resp == nil || resp.StatusCode != 503 || resp.Header.Get("Adamant-Verdict") != "not-sent" || resp.Header.Get("Retry-After") == "" {
+		if _, resp, _ := w.caller.open(); resp == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Adamant-Verdict") != "not-sent" || resp.Header.Get("Retry-After") == "" {
 			t.Error(resp)
 		}
 		say(t, conn, `{"task":`+nap+`}`)
