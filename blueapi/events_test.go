@@ -93,6 +93,29 @@ var documents = request("many_events", `{"n":3,"delay":0.5}`)
 
 const wholeRun = "RUNNING start descriptor event stop IDLE IDLE!"
 
+// TestStartApart: a run that is started apart is followed by its own trace and broker.
+func TestStartApart(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world, r *record) {
+		other := w.newClient(t)
+		apart := w.follow(other)
+		for name, broker := range map[string]*blueapi.Broker{wholeRun: other.Broker, "": nil} {
+			run, err := w.client.StartApart(t.Context(), documents, broker, other.RunTrace)
+			if err != nil {
+				t.Fatal(err)
+			}
+			result, err := run.Wait(t.Context())
+			run.Close()
+			if err != nil || result.Word != blueapi.Done || apart.words() != name {
+				t.Errorf("%+v %v: %s", result, err, apart.words())
+			}
+			apart.events = nil
+		}
+		if len(apart.notes) != 2 || len(r.notes) != 0 || r.words() != "" {
+			t.Errorf("%v; the client's own: %v %s", apart.notes, r.notes, r.words())
+		}
+	})
+}
+
 func TestEventsOfARun(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world, r *record) {
 		listening, cancel := context.WithCancel(t.Context())

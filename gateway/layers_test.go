@@ -2,9 +2,11 @@ package gateway_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -228,4 +230,32 @@ func TestBesideOneWhoRetries(t *testing.T) {
 			t.Errorf("%d requests", n)
 		}
 	})
+}
+
+// TestNestedSession: adamant's own client, when it is told to use a WebSocket, has its plan
+// run once through a gateway, whatever befalls a request to the server, and knows how it
+// ended.
+func TestNestedSession(t *testing.T) {
+	for strike := range strikes(nil) {
+		for k := 1; k <= 14; k++ {
+			if strike == "broker restarted" || !everything() && rand.IntN(8) != 0 {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s request %d", strike, k), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, brokered)
+					w.Inject(sim.Nth(k, strikes(w)[strike]))
+					result, err := w.client().RunWebSocket(t.Context(), request)
+					time.Sleep(10 * time.Minute)
+					runs := len(w.Runs())
+					if runs > 1 || result.Word == blueapi.Done && runs != 1 || result.Word == blueapi.NotStarted && runs != 0 {
+						t.Errorf("%v: %d runs", result.Word, runs)
+					}
+					if result.Word != blueapi.Done && !strings.HasPrefix(strike, "restarted") {
+						t.Errorf("%v: %v", result.Word, err)
+					}
+				})
+			})
+		}
+	}
 }

@@ -81,8 +81,9 @@ func (s *session) serve(ctx context.Context) {
 	first := make(chan []byte, 1)
 	beside.Go(func() {
 		defer close(gone)
-		s.depart(s.hear(wire, first))
-		leave()
+		if s.depart(s.hear(wire, first)) {
+			leave()
+		}
 	})
 	beside.Go(func() { s.ping(wire) })
 	sent := make(chan struct{})
@@ -127,18 +128,20 @@ func (s *session) hear(ctx context.Context, first chan<- []byte) error {
 	}
 }
 
-// depart notes how the caller has left, unless that was to be.
-func (s *session) depart(err error) {
+// depart notes how the caller has left, and reports whether that was before the end: what
+// is still to be read and written after that goes on.
+func (s *session) depart(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left != here || s.out.finished() {
-		return
+		return false
 	}
 	s.left = lost
 	if websocket.CloseStatus(err) != -1 {
 		s.left = closed
 	}
 	s.c.gone.Store(true)
+	return true
 }
 
 // ping asks the caller now and then whether it is there, and gives one up that is not.

@@ -405,3 +405,52 @@ func TestSessionsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionJournal: what a session may have done is written before it is; of a plan
+// whose caller was lost no end is, so that it can be found.
+func TestSessionJournal(t *testing.T) {
+	for name, want := range map[string][]string{
+		"to its end":     {"1 false", "2 true", "4 true", "6 true"},
+		"lost":           {"1 false", "2 true", "4 true"},
+		"cannot be kept": {"6 false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := new(diary)
+				if name == "cannot be kept" {
+					d.failAt = blueapi.StepIntent
+				}
+				w := newWorld(t, func(w *world) { brokered(w); w.gateway.Journal = d })
+				if name == "lost" {
+					conn := w.bare(`{"task":` + longNap + `}`)
+					w.untilRunning()
+					conn.Close()
+				} else if got := w.caller.runPlan(nap); len(want) == 1 && (got.code != websocket.StatusTryAgainLater || !strings.Contains(got.reason, "journal")) {
+					t.Errorf("%+v", got)
+				}
+				w.session()
+				if !slices.Equal(d.steps, want) {
+					t.Errorf("%q", d.steps)
+				}
+				if n := len(w.Runs()); (n == 1) != (len(want) > 1) {
+					t.Errorf("%d runs", n)
+				}
+			})
+		})
+	}
+}
+
+// TestTwoGateways: a session goes through two gateways as through one.
+func TestTwoGateways(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, aliased)
+		w.second(false)
+		w.Inject(sim.When(put(), sim.First(1, sim.LoseRequest(sim.Reset))))
+		if got := w.caller.runPlan(nap); got.code != 1000 || len(got.finals()) != 1 {
+			t.Errorf("%+v", got)
+		}
+		if n := len(w.Runs()); n != 1 {
+			t.Errorf("%d runs", n)
+		}
+	})
+}
