@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -52,7 +53,7 @@ func (c *caller) operation(r *http.Request) operation {
 	path := url.URL{Path: c.route.prefix + c.route.bare}
 	return operation{
 		name: c.route.name, method: r.Method, path: path.EscapedPath(), query: r.URL.RawQuery,
-		header: r.Header, body: c.body, free: c.route.free, single: c.nested, fresh: c.resent,
+		header: c.header, body: c.body, free: c.route.free, single: c.nested, fresh: c.resent,
 	}
 }
 
@@ -138,11 +139,13 @@ func (g *Gateway) request(ctx context.Context, op *operation, a retry.Attempt) (
 	if len(op.body) > 0 {
 		body = bytes.NewReader(op.body)
 	}
-	r, err := http.NewRequestWithContext(ctx, op.method, u.String(), body)
+	r, err := http.NewRequestWithContext(ctx, op.method, "", body)
 	if err != nil {
 		return nil, err
 	}
-	r.Header = op.header.Clone()
+	r.URL, r.Host = &u, u.Host
+	r.Header = make(http.Header, len(op.header)+2)
+	maps.Copy(r.Header, op.header)
 	r.Header.Del("Accept-Encoding") // the answer is read here
 	g.introduce(r)
 	retryhttp.Announce(r.Header, a)

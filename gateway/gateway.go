@@ -53,6 +53,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,8 +69,6 @@ const (
 	// idleTimeout is shorter than the five seconds after which uvicorn, blueapi's
 	// web server, closes an idle connection.
 	idleTimeout = 4 * time.Second
-	// idleConns is how many connections are kept for later.
-	idleConns = 64
 )
 
 // Gateway is an http.Handler in front of one blueapi server. Its fields are set before
@@ -169,7 +168,7 @@ func (g *Gateway) setUp() {
 	single.Attempts, single.Wait = 1, 0
 	g.single = retryhttp.Transport{Base: base, Safety: safetyOf, RequestLimit: int64(g.maxBody()), Policy: single}
 	g.proxy = httputil.ReverseProxy{
-		Rewrite: g.rewrite, Transport: forward(g.forward), ModifyResponse: g.modify, ErrorHandler: fail,
+		Rewrite: g.rewrite, Transport: forward(g.pass), ModifyResponse: g.modify, ErrorHandler: fail,
 		FlushInterval: -1, ErrorLog: silent(),
 	}
 	g.starts.remember(g.Unsettled)
@@ -185,7 +184,7 @@ func (g *Gateway) base() *http.Transport {
 	base.DisableCompression = true
 	base.IdleConnTimeout = idleTimeout
 	if base.MaxIdleConnsPerHost == 0 {
-		base.MaxIdleConnsPerHost = idleConns
+		base.MaxIdleConnsPerHost = g.maxWaiting()
 	}
 	return base
 }
@@ -201,8 +200,18 @@ func parseUpstream(s string) (*url.URL, error) {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return nil, errors.New("gateway: the server's URL must begin with http:// or https:// and name a host")
 	}
+	u.Host = strings.TrimSuffix(u.Host, ":")
 	u.RawQuery, u.Fragment = "", ""
 	return u, nil
+}
+
+// maxWaiting is also how many connections are kept for later, for a short time: with
+// fewer, as many callers would have one made for each request.
+func (g *Gateway) maxWaiting() int {
+	if g.MaxWaiting == 0 {
+		return defaultMaxWaiting
+	}
+	return g.MaxWaiting
 }
 
 func (g *Gateway) maxBody() int {
@@ -238,12 +247,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c.nested {
 		ctx = retry.Within(ctx)
 	}
-	r = r.WithContext(ctx)
-	if c.route.kind == runPlan {
-		g.serveRunPlan(out, r)
-		return
+	switch c.route.kind {
+	case runPlan:
+		g.serveRunPlan(out, r.WithContext(ctx))
+	case other:
+		g.proxy.ServeHTTP(out, r.WithContext(ctx))
+	case read, submit, deleteTask, startTask, setState, reload:
+		g.serveKnown(ctx, out, r, c)
 	}
-	g.proxy.ServeHTTP(out, r)
 }
 
 // Drain turns away callers that come from now on, and those who have opened a session

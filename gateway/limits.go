@@ -29,10 +29,7 @@ func (g *Gateway) admit(c *caller, r *http.Request) (leave func(), refusal *repl
 	if c.route.kind == runPlan {
 		count, what = &g.sessions, "plans are run"
 	}
-	limit := g.MaxWaiting
-	if limit == 0 {
-		limit = defaultMaxWaiting
-	}
+	limit := g.maxWaiting()
 	if n := count.Add(1); n > int64(limit) && c.route.kind != setState {
 		count.Add(-1)
 		return no(turnAway(fmt.Sprintf("%d %s already", limit, what)))

@@ -5,9 +5,11 @@ import (
 	"context"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/adamant-go/adamant/retry"
@@ -23,9 +25,9 @@ func (f forward) RoundTrip(r *http.Request) (*http.Response, error) { return f(r
 // silent is where net/http logs: what it has to say may show what a caller sent.
 func silent() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// rewrite turns a caller's request into one to the server. What speaks of the way from
-// the caller to here is gone by now, and what a proxy before the gateway said of it,
-// which uvicorn would believe from a neighbour.
+// rewrite turns a caller's request of which nothing is known into one to the server.
+// What speaks of the way from the caller to here is gone by now, and what a proxy before
+// the gateway said of it, which uvicorn would believe from a neighbour.
 func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 	c := callerOf(p.In.Context())
 	p.Out.URL.RawQuery = p.In.URL.RawQuery
@@ -34,31 +36,77 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 		p.Out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
 		p.Out.Body, _ = p.Out.GetBody()
 	}
-	p.Out.Header.Del(retryhttp.HeaderAttempt)
-	p.Out.Header.Del(retryhttp.HeaderLayer)
-	p.Out.Header.Del("Expect") // met when the body was read
-	if c.header = p.Out.Header; c.route.kind == other {
-		p.SetURL(g.upstream)
-		g.introduce(p.Out)
-		// So that a gateway at the server's end knows that somebody stands behind it.
-		p.Out.Header.Set(retryhttp.HeaderLayer, "adamant")
+	unmark(p.Out.Header)
+	c.header = p.Out.Header
+	p.SetURL(g.upstream)
+	g.introduce(p.Out)
+	// So that a gateway at the server's end knows that somebody stands behind it.
+	p.Out.Header.Set(retryhttp.HeaderLayer, "adamant")
+}
+
+// unmark takes out of a header what was meant for the gateway.
+func unmark(h http.Header) {
+	delete(h, retryhttp.HeaderAttempt)
+	delete(h, retryhttp.HeaderLayer)
+	delete(h, "Expect") // met when the body was read
+}
+
+// onward is the header of a caller's request less what was meant for the gateway and
+// what httputil.ReverseProxy takes out of those that it passes on.
+func onward(in http.Header) http.Header {
+	out := make(http.Header, len(in)+2) // the call's mark, and another
+	maps.Copy(out, in)
+	ofTheWay(in, out)
+	unmark(out)
+	for _, key := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		delete(out, key)
+	}
+	if _, ok := out["User-Agent"]; !ok {
+		out["User-Agent"] = []string{""} // or net/http would say who it is
+	}
+	return out
+}
+
+// ofTheWay takes what is about one connection (RFC 9110, 7.6.1), as seen says, out of a
+// header.
+func ofTheWay(seen, h http.Header) {
+	for _, value := range seen["Connection"] {
+		for key := range strings.SplitSeq(value, ",") {
+			delete(h, http.CanonicalHeaderKey(strings.TrimSpace(key)))
+		}
+	}
+	for _, key := range []string{
+		"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	} {
+		delete(h, key)
 	}
 }
 
-// forward has a request answered.
-func (g *Gateway) forward(r *http.Request) (*http.Response, error) {
-	c := callerOf(r.Context())
-	switch c.route.kind {
-	case other:
-		return g.pass(r, c), nil
-	case read, submit, deleteTask, startTask, setState, reload, runPlan:
+// serveKnown answers a request that is known of blueapi. All of it is here, and so will
+// the answer be: there is nothing to stream.
+func (g *Gateway) serveKnown(ctx context.Context, w http.ResponseWriter, r *http.Request, c *caller) {
+	c.header = onward(r.Header)
+	a := g.aliases.show(g.answer(ctx, r, c)).to(c)
+	h := w.Header()
+	last := h["Connection"] // which readBody may have said
+	maps.Copy(h, a.header)
+	ofTheWay(a.header, h)
+	if last != nil {
+		h["Connection"] = last
 	}
-	return g.aliases.show(g.answer(r, c)).to(c).response(r), nil
+	if to := a.header.Get("Location"); to != "" {
+		h["Location"] = []string{g.location(c, to)}
+	}
+	if bodyAllowed(a.status) {
+		h["Content-Length"] = []string{strconv.Itoa(len(a.body))}
+	}
+	w.WriteHeader(a.status)
+	_, _ = w.Write(a.body)
 }
 
 // answer answers what is known of blueapi.
-func (g *Gateway) answer(r *http.Request, c *caller) reply {
-	ctx, op := r.Context(), c.operation(r)
+func (g *Gateway) answer(ctx context.Context, r *http.Request, c *caller) reply {
+	op := c.operation(r)
 	if c.route.id != "" {
 		op.path = c.route.taskPath(g.aliases.real(c.route.id))
 	}
@@ -109,10 +157,11 @@ type taskID struct {
 }
 
 // pass passes a request on of which nothing is known, and streams the answer.
-func (g *Gateway) pass(r *http.Request, c *caller) *http.Response {
+func (g *Gateway) pass(r *http.Request) (*http.Response, error) {
+	c := callerOf(r.Context())
 	if !c.route.free {
 		if err := g.hold.enter(r.Context()); err != nil {
-			return failed(err, retry.Safe).response(r)
+			return failed(err, retry.Safe).response(r), nil
 		}
 		defer g.hold.leave()
 	}
@@ -122,9 +171,9 @@ func (g *Gateway) pass(r *http.Request, c *caller) *http.Response {
 	}
 	resp, err := t.RoundTrip(r)
 	if err != nil {
-		return failed(err, safetyOf(r)).to(c).response(r)
+		return failed(err, safetyOf(r)).to(c).response(r), nil
 	}
-	return resp
+	return resp, nil
 }
 
 // modify changes an answer on its way to the caller.

@@ -255,6 +255,12 @@ func TestHeaders(t *testing.T) {
 				}
 			}
 		}
+		for _, path := range []string{"/plans", "/nonesuch"} {
+			e.raw("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			if agent := e.last().Header.Values("User-Agent"); len(agent) > 0 {
+				t.Errorf("%s: who does not say what it is is %q", path, agent)
+			}
+		}
 		e.caller.get("/plans")
 		if user, password, ok := e.last().BasicAuth(); !ok || user != "user" || password != "secret" {
 			t.Errorf("who says nothing is %q", e.last().Header.Get("Authorization"))
@@ -267,6 +273,7 @@ func TestHeaders(t *testing.T) {
 
 // TestLocation: a URL of the server's is one of the gateway's; another is left alone.
 func TestLocation(t *testing.T) {
+	const here = "/nonesuch" // the path that is asked for
 	for _, tc := range []struct{ upstream, location, want string }{
 		{"http://blueapi.example", "http://blueapi.example/tasks/1", "http://gateway.example/tasks/1"},
 		{"http://blueapi.example/beam", "http://blueapi.example/beam/tasks/1?x=%2F", "http://gateway.example/tasks/1?x=%2F"},
@@ -275,15 +282,18 @@ func TestLocation(t *testing.T) {
 		{"http://blueapi.example", "/docs", "/docs"},
 		{"http://blueapi.example", "https://login.example/?rd=x", "https://login.example/?rd=x"},
 		{"http://blueapi.example", "http://blueapi.example:8000/x", "http://blueapi.example:8000/x"},
-		{"http://blueapi.example", "https://blueapi.example/nonesuch", "https://blueapi.example/nonesuch"},
+		{"http://blueapi.example", "https://blueapi.example" + here, "https://blueapi.example" + here},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			e := newEcho(t, tc.upstream, func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Location", tc.location)
-				w.WriteHeader(http.StatusTemporaryRedirect)
-			})
-			if a := e.caller.get("/nonesuch"); a.header.Get("Location") != tc.want {
-				t.Errorf("%s from %s: %q, want %q", tc.location, tc.upstream, a.header.Get("Location"), tc.want)
+			for _, path := range []string{here, "/plans"} {
+				to := strings.NewReplacer(here, path)
+				e := newEcho(t, tc.upstream, func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Location", to.Replace(tc.location))
+					w.WriteHeader(http.StatusTemporaryRedirect)
+				})
+				if a := e.caller.get(path); a.header.Get("Location") != to.Replace(tc.want) {
+					t.Errorf("%s: %s from %s: %q, want %q", path, tc.location, tc.upstream, a.header.Get("Location"), to.Replace(tc.want))
+				}
 			}
 		})
 	}
