@@ -32,7 +32,7 @@ func (c contender) cpu() time.Duration {
 	}
 	total := ticks(c.process.Pid)
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", c.process.Pid))
-	for _, child := range strings.Fields(string(children)) {
+	for _, child := range strings.FieldsSeq(string(children)) {
 		pid, _ := strconv.Atoi(child)
 		total += ticks(pid)
 	}
@@ -114,7 +114,7 @@ func start(ctx context.Context, o options) (contenders []contender, end func(), 
 	if err != nil {
 		return nil, f.end, err
 	}
-	upstream := free()
+	upstream := free(ctx)
 	if _, err = f.spawn(ctx, 0, upstream, self, "-role", "upstream", "-listen", upstream); err != nil {
 		return nil, f.end, err
 	}
@@ -123,7 +123,7 @@ func start(ctx context.Context, o options) (contenders []contender, end func(), 
 		if err != nil || o.only != nil && !slices.Contains(o.only, name) {
 			return
 		}
-		addr := free()
+		addr := free(ctx)
 		file := filepath.Join(f.dir, name+".conf")
 		conf = strings.NewReplacer("DIR", f.dir, "LISTEN", addr, "UPSTREAM", upstream).Replace(conf)
 		if err = os.WriteFile(file, []byte(conf), 0o600); err != nil {
@@ -141,7 +141,9 @@ func start(ctx context.Context, o options) (contenders []contender, end func(), 
 		}
 		contenders = append(contenders, contender{name, addr, p})
 	}
-	add("nginx", func(conf, _ string) []string { return []string{"nginx", "-c", conf, "-p", f.dir, "-e", filepath.Join(f.dir, "nginx.log")} }, nginxConf)
+	add("nginx", func(conf, _ string) []string {
+		return []string{"nginx", "-c", conf, "-p", f.dir, "-e", filepath.Join(f.dir, "nginx.log")}
+	}, nginxConf)
 	add("haproxy", func(conf, _ string) []string { return []string{"haproxy", "-q", "-db", "-f", conf} }, haproxyConf)
 	if o.caddy {
 		caddy := filepath.Join(f.dir, "caddy")
@@ -150,7 +152,9 @@ func start(ctx context.Context, o options) (contenders []contender, end func(), 
 		if out, err := build.CombinedOutput(); err != nil {
 			return nil, f.end, fmt.Errorf("building Caddy: %w\n%s", err, out)
 		}
-		add("caddy", func(conf, _ string) []string { return []string{caddy, "run", "--adapter", "caddyfile", "--config", conf} }, caddyConf)
+		add("caddy", func(conf, _ string) []string {
+			return []string{caddy, "run", "--adapter", "caddyfile", "--config", conf}
+		}, caddyConf)
 	}
 	add("adamant", func(_, addr string) []string {
 		return []string{self, "-role", "gateway", "-listen", addr, "-upstream", upstream, "-profile", o.profile}
@@ -198,8 +202,8 @@ func (f *farm) end() {
 }
 
 // free is an address that is free now.
-func free() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func free(ctx context.Context) string {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err) // loopback
 	}

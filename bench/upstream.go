@@ -49,13 +49,14 @@ func serveUpstream(ctx context.Context, addr string) error {
 
 func serveGateway(ctx context.Context, o options) error {
 	g := &gateway.Gateway{Upstream: "http://" + o.upstream, Wait: 30 * time.Second, MaxWaiting: 100_000}
-	defer g.Close()
+	defer func() { _ = g.Close() }()
+	giveBack(ctx)
 	if o.profile != "" {
 		f, err := os.Create(o.profile)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		if err := pprof.StartCPUProfile(f); err != nil {
 			return err
 		}

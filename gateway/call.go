@@ -43,6 +43,7 @@ type operation struct {
 	// single operations are tried once: their callers retry.
 	single  bool
 	silence time.Duration // zero means silenceLimit
+	since   time.Time     // when its caller began to wait; zero means now
 	// board is called before each attempt, and returns how many callers it is for;
 	// nil if there is but one.
 	board func() int
@@ -88,7 +89,7 @@ func (g *Gateway) call(ctx context.Context, op operation) (outcome, error) {
 		defer g.hold.leave()
 	}
 	policy := retry.Policy{
-		Op: op.name, Safety: op.safety, Silence: op.silence, Wait: g.Wait, Copies: op.method == http.MethodGet,
+		Op: op.name, Safety: op.safety, Silence: op.silence, Wait: g.Wait, Since: op.since, Copies: op.method == http.MethodGet,
 		Urgent: op.urgent, Gate: &g.gate, Trace: g.trace, Reopened: g.wire.CloseIdleConnections,
 	}
 	if policy.Silence == 0 {

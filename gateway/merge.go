@@ -158,6 +158,7 @@ func (g *Gateway) fly(ctx context.Context, key string, f *flight, op operation) 
 	}
 	if late > 0 && !f.alone {
 		next := &flight{asked: f.asked[f.served:]}
+		op.since = next.asked[0]
 		for _, seat := range f.gone {
 			if seat >= f.served {
 				next.gone = append(next.gone, seat-f.served)

@@ -99,7 +99,7 @@ func (c *Call) Run(ctx context.Context, p *Policy, t Tryer) (Attempt, error) {
 	outer := markOf(ctx)
 	c.nested, c.inside = outer != nil, outer.through(c.gate)
 	c.first.Context, c.first.mark = c.ctx, mark{c.gate, outer} //nolint:fatcontext // once per call
-	c.ticket.Op, c.ticket.Policy, c.ticket.call = c.Op, p, c
+	c.ticket.Op, c.ticket.Policy, c.ticket.call, c.ticket.joined = c.Op, p, c, p.Since
 	a, err := c.loop()
 	c.finish()
 	if p.Trace != nil && p.Trace.Ended != nil {

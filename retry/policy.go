@@ -39,6 +39,10 @@ type Policy struct {
 	// window of the schedule; otherwise attempts are not counted, and are sent
 	// no more often than every two seconds once the first have failed.
 	Wait time.Duration
+	// Since is when the caller began to wait, if that was before the call was
+	// made, as behind another call; its time is counted from there. Zero means
+	// when the call first asks its gate.
+	Since time.Time
 	// Silence is how long an attempt may go without a sign of life before it
 	// is given up; zero means for ever.
 	Silence time.Duration
