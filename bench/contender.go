@@ -32,7 +32,7 @@ func (c contender) cpu() time.Duration {
 	}
 	total := ticks(c.process.Pid)
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", c.process.Pid))
-	for _, child := range strings.FieldsSeq(string(children)) {
+	for child := range strings.FieldsSeq(string(children)) {
 		pid, _ := strconv.Atoi(child)
 		total += ticks(pid)
 	}

@@ -40,7 +40,7 @@ func main() {
 	conns := flag.String("conns", "1,16,256", "how many connections callers have")
 	only := flag.String("only", "", "the proxies to compare, instead of all")
 	flag.Parse()
-	for _, s := range strings.SplitSeq(*conns, ",") {
+	for s := range strings.SplitSeq(*conns, ",") {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 {
 			fmt.Fprintln(os.Stderr, "bench: -conns wants numbers")
