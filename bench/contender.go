@@ -84,7 +84,8 @@ const caddyConf = `{
   auto_https off
   persist_config off
 }
-http://LISTEN {
+http://:PORT {
+  bind 127.0.0.1
   reverse_proxy UPSTREAM {
     transport http {
       keepalive_idle_conns_per_host 256
@@ -125,7 +126,8 @@ func start(ctx context.Context, o options) (contenders []contender, end func(), 
 		}
 		addr := free(ctx)
 		file := filepath.Join(f.dir, name+".conf")
-		conf = strings.NewReplacer("DIR", f.dir, "LISTEN", addr, "UPSTREAM", upstream).Replace(conf)
+		_, port, _ := net.SplitHostPort(addr)
+		conf = strings.NewReplacer("DIR", f.dir, "LISTEN", addr, "PORT", port, "UPSTREAM", upstream).Replace(conf)
 		if err = os.WriteFile(file, []byte(conf), 0o600); err != nil {
 			return
 		}

@@ -91,10 +91,10 @@ func ask(conn net.Conn, text []byte, end time.Time) (took []time.Duration, err e
 	return took, nil
 }
 
-// answer reads an answer that tells its length. net/http's client would cost more than
-// the proxies.
+// answer reads an answer of the server's that tells its length. net/http's client would
+// cost more than the proxies.
 func answer(in *bufio.Reader) (status int, err error) {
-	length := -1
+	length, served := -1, false
 	for {
 		line, err := in.ReadSlice('\n')
 		if err != nil {
@@ -109,13 +109,15 @@ func answer(in *bufio.Reader) (status int, err error) {
 			status, err = strconv.Atoi(string(rest[:min(3, len(rest))]))
 		} else if name, value, _ := bytes.Cut(line, []byte(":")); bytes.EqualFold(name, []byte("content-length")) {
 			length, err = strconv.Atoi(string(bytes.TrimSpace(value)))
+		} else if bytes.EqualFold(name, []byte("x-blueapi-version")) {
+			served = true
 		}
 		if err != nil {
 			return 0, err
 		}
 	}
-	if length < 0 {
-		return 0, errors.New("an answer without its length")
+	if length < 0 || !served {
+		return 0, errors.New("an answer without its length, or not the server's")
 	}
 	_, err = io.CopyN(io.Discard, in, int64(length))
 	return status, err
