@@ -22,7 +22,7 @@ import (
 	"github.com/adamant-go/adamant/gateway"
 )
 
-// dayKinds are the callers of a day: fifty.
+// dayKinds are the callers of a day: fifty. Each lives until its shift has ended.
 func dayKinds() []struct {
 	name  string
 	count int

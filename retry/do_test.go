@@ -119,6 +119,22 @@ func TestNoWaitPastTheDeadline(t *testing.T) {
 	})
 }
 
+// TestSince: a call whose caller has waited before gives up that much earlier.
+func TestSince(t *testing.T) {
+	for waited, most := range map[time.Duration]time.Duration{0: 13 * time.Second, 8 * time.Second: 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Hour)
+			var n atomic.Int32
+			start := time.Now()
+			_, err := retry.Do(t.Context(), retry.Policy{Wait: 10 * time.Second, Since: start.Add(-waited)}, failing(start.Add(time.Hour), errDown, &n))
+			e, ok := errors.AsType[*retry.Error](err)
+			if took := time.Since(start); !ok || e.Reason != retry.Outlasted || took < 10*time.Second-waited || took > most {
+				t.Errorf("after %v: %v in %v", waited, err, took)
+			}
+		})
+	}
+}
+
 func TestCancelEndsAWaitAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := new(retry.Gate)
