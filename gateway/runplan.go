@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -25,7 +24,7 @@ func (g *Gateway) serveRunPlan(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := callerOf(r.Context())
-	c.header = ofCaller(r.Header)
+	c.header = onward(r.Header)
 	seen, refusal := g.receive(r.Context(), c)
 	if refusal != nil {
 		refusal.with("Connection", "close").to(c).write(w)
@@ -92,19 +91,4 @@ func (c *caller) fromHere() bool {
 func allows(h http.Header, origin string) bool {
 	allowed := h.Get("Access-Control-Allow-Origin")
 	return allowed == "*" || allowed == origin
-}
-
-// ofCaller is a header without what speaks of the way from the caller to here, and what
-// a proxy before the gateway said of it, which uvicorn would believe from a neighbour.
-func ofCaller(h http.Header) http.Header {
-	out := maps.Clone(h)
-	for _, names := range h["Connection"] {
-		for name := range strings.SplitSeq(names, ",") {
-			out.Del(strings.TrimSpace(name))
-		}
-	}
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		out.Del(name)
-	}
-	return out
 }
