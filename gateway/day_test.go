@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,7 +35,8 @@ func dayKinds() []struct {
 		live  func(*shift, *rand.Rand)
 	}{
 		{"poll", 24, (*shift).poll},
-		{"run", 14, (*shift).run},
+		{"run", 9, (*shift).run},
+		{"session", 5, (*shift).session},
 		{"control", 4, (*shift).control},
 		{"leave", 7, (*shift).leave},
 		{"reload", 1, (*shift).reload},
@@ -256,11 +258,44 @@ func (s *shift) run(r *rand.Rand) {
 	}
 }
 
-func (s *shift) submit(ctx context.Context, r *rand.Rand) (params, id string, a answer) {
+// session has plans run by WebSocket.
+func (s *shift) session(r *rand.Rand) {
+	for s.pause(r, 3*time.Minute) {
+		conn, resp, err := s.caller.open()
+		if err != nil {
+			if resp == nil {
+				s.Errorf("session: %v", err)
+				continue
+			}
+			s.note("session", answer{status: resp.StatusCode, header: resp.Header})
+			continue
+		}
+		params := s.params(r)
+		s.mu.Lock()
+		s.unclear[params] = true // it is not always said whether it was started
+		s.mu.Unlock()
+		say(s.T, conn, `{"kind":"submit","task":`+task("nap", params)+`}`)
+		told := rest(conn)
+		conn.CloseNow()
+		s.mu.Lock()
+		s.words[fmt.Sprint("session closed ", int(told.code))]++
+		if strings.Contains(strings.Join(told.frames, ""), `"RUNNING"`) {
+			s.said[params] = answer{status: http.StatusOK, body: strings.Join(told.frames, "\n")}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// params are those of a plan that nobody else has run.
+func (s *shift) params(r *rand.Rand) string {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.tasks++
-	params = fmt.Sprintf(`{"seconds":%d.1%05d1}`, r.IntN(6), s.tasks)
-	s.mu.Unlock()
+	return fmt.Sprintf(`{"seconds":%d.1%05d1}`, r.IntN(6), s.tasks)
+}
+
+func (s *shift) submit(ctx context.Context, r *rand.Rand) (params, id string, a answer) {
+	params = s.params(r)
 	a = s.caller.ask(ctx, "POST", "/tasks", task("nap", params))
 	var t struct {
 		ID string `json:"task_id"`
