@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // Broker is a message broker in memory that behaves as RabbitMQ 3.10 does, as far
@@ -226,33 +225,4 @@ func validDestination(d string) bool {
 		rest, ok := strings.CutPrefix(d, strings.TrimSuffix(kind, "/")+"/")
 		return ok && rest != ""
 	})
-}
-
-// errorFrame is an ERROR as RabbitMQ sends it: it does not name the receipt of
-// what it refuses.
-func errorFrame(message, detail string) *Frame {
-	return &Frame{Command: "ERROR", Body: []byte(detail), Headers: []Header{
-		{"message", message},
-		{"content-type", "text/plain"},
-		{"version", "1.0,1.1,1.2"},
-		{"content-length", strconv.Itoa(len(detail))},
-	}}
-}
-
-// serverHeartBeat answers a client's heart-beat header as RabbitMQ does, which
-// counts in seconds, and returns how often each side is to be heard.
-func serverHeartBeat(header string) (send, receive time.Duration, ok bool) {
-	x, y, ok := strings.Cut(header, ",")
-	a, err1 := contentLength(x)
-	b, err2 := contentLength(y)
-	if !ok || err1 != nil || err2 != nil {
-		return 0, 0, false
-	}
-	seconds := func(ms int) time.Duration {
-		if ms == 0 {
-			return 0
-		}
-		return time.Duration(max(ms/1000, 1)) * time.Second
-	}
-	return seconds(b), seconds(a), true
 }

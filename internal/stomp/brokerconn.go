@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -44,7 +43,7 @@ type brokerSubscription struct {
 // last "@@".
 func (c *brokerConn) nextID(s *brokerSubscription) string {
 	c.messages++
-	return "T_" + s.id + "@@" + c.session + "@@" + strconv.Itoa(c.messages)
+	return messageID(s.id, c.session, c.messages)
 }
 
 func newBrokerConn(b *Broker, nc net.Conn, number int) *brokerConn {
@@ -146,7 +145,7 @@ func (c *brokerConn) handle(f *Frame) bool {
 	switch f.Command {
 	case "SUBSCRIBE":
 		if at >= 0 {
-			return c.refuse("Duplicated subscription identifier", fmt.Sprintf("A subscription identified by 'T_%s' already exists.", id))
+			return c.refuse(duplicateSubscription(id))
 		}
 		if !c.subscribe(f, &brokerSubscription{id: id, destination: destination}) {
 			return false
@@ -157,8 +156,7 @@ func (c *brokerConn) handle(f *Frame) bool {
 		}
 	case "UNSUBSCRIBE":
 		if at < 0 {
-			return c.refuse("No subscription found",
-				fmt.Sprintf("UNSUBSCRIBE must refer to an existing subscription.\nSubscription to \"id='%s'\" not found.\n", id))
+			return c.refuse(noSubscription(id))
 		}
 		c.b.mu.Lock()
 		c.subs = append(c.subs[:at:at], c.subs[at+1:]...)
@@ -182,12 +180,7 @@ func (c *brokerConn) handle(f *Frame) bool {
 }
 
 func (c *brokerConn) connect(f *Frame) bool {
-	var version Version
-	for offered := range strings.SplitSeq(f.Get("accept-version"), ",") {
-		if v := Version(offered); (v == V11 || v == V12) && v > version {
-			version = v
-		}
-	}
+	version := highestVersion(f)
 	if version == "" {
 		return c.refuse("Version mismatch", "Supported versions are 1.1,1.2\n")
 	}
@@ -209,13 +202,10 @@ func (c *brokerConn) connect(f *Frame) bool {
 	if receive == 0 {
 		_ = c.nc.SetReadDeadline(time.Time{}) // only if the connection has ended
 	}
-	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	c.version, c.beats = version, send
-	c.post(&Frame{Command: "CONNECTED", Headers: []Header{
-		{"server", cmp.Or(c.b.Server, "RabbitMQ/3.10.8")}, {"session", c.session}, {"heart-beat", ms(send) + "," + ms(receive)}, {"version", string(version)},
-	}})
+	c.post(connectedFrame(cmp.Or(c.b.Server, "RabbitMQ/3.10.8"), c.session, send, receive, version))
 	return true
 }
 

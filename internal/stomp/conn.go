@@ -182,15 +182,17 @@ func (c *Conn) fail(err error) {
 	c.close()
 }
 
-// close closes the connection beneath TLS: what TLS would say at a close could
+func (c *Conn) close() { closeBeneath(c.nc) }
+
+// closeBeneath closes a connection beneath TLS: what TLS would say at a close could
 // block, and DISCONNECT has said it.
-func (c *Conn) close() {
+func closeBeneath(nc net.Conn) {
 	type beneath interface{ NetConn() net.Conn }
-	if t, ok := c.nc.(beneath); ok {
+	if t, ok := nc.(beneath); ok {
 		t.NetConn().Close()
 		return
 	}
-	c.nc.Close()
+	nc.Close()
 }
 
 // read deals with what comes until the connection ends. It waits for nobody but

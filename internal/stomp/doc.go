@@ -5,8 +5,8 @@
 // through every loss of the connection, and tells in its stream what may have
 // been missed. [Client.OpenStream] reads a stream that RabbitMQ keeps, and misses
 // nothing. [Client.Connect] makes one connection without that care. [Frame] and
-// [Decoder] are the protocol alone, and [Broker] is a broker in memory, which fails
-// when told to.
+// [Decoder] are the protocol alone, [Server] serves those who listen, and [Broker] is a
+// broker in memory, which fails when told to.
 //
 // Three things happen independently of one another: reading, heart-beats, and the
 // consumer's taking of messages. A consumer that is slow costs memory, up to
