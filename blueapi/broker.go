@@ -112,7 +112,9 @@ func (l *Listener) Next(ctx context.Context) (Event, error) {
 		}
 		return Event{At: time.Now(), Gap: &Gap{From: g.From, Until: g.Until, Missed: g.Missed, Attempts: g.Attempts, Err: g.Err}}, nil
 	}
-	return decodeEvent(d.Message.Body, time.Now()), nil
+	e := decodeEvent(d.Message.Body, time.Now())
+	e.Headers = d.Message.Headers
+	return e, nil
 }
 
 // Close takes leave of the broker, which takes a second at most.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/adamant-go/adamant/internal/stomp"
 )
 
 // Event is something that the server says about its worker while plans run, or a
@@ -22,7 +24,14 @@ type Event struct {
 	Gap      *Gap
 	// Raw is the event as it came; nil for a Gap.
 	Raw json.RawMessage
+	// Headers are those of the broker's message, in its order; nil for a Gap, and for
+	// what came by a WebSocket. They belong to the event.
+	Headers []Header
 }
+
+// Header is a header of a message: its Name and its Value. The server sets
+// correlation-id, which is the task's id except for documents, and traceparent (1.21).
+type Header = stomp.Header
 
 // Gap tells that events may be missing.
 type Gap struct {

@@ -19,8 +19,12 @@
 //	503 withdrawn  the task named was deleted before it could start
 //	504 unknown    the request was sent, and nobody knows what it did; not to be repeated
 //
+// Callers that listen to the server's events by way of its message broker are served by
+// [Gateway.ServeStomp].
+//
 // Credentials are passed on with each request, and bear the gateway's own requests on
-// the caller's behalf; they are not kept, nor told to Log.
+// the caller's behalf; they are not told to Log, and are kept in memory alone, and only
+// where somebody listens to events (see ServeStomp).
 //
 // Plans that are run by WebSocket (/api/v2/run_plan) are run by the gateway itself, as
 // blueapi's client runs them; frames and close codes are the server's. What differs:
@@ -85,9 +89,13 @@ type Gateway struct {
 	// Wait is how long callers wait for a server that is away; zero means as long as
 	// five attempts take. It is not for callers that retry by themselves.
 	Wait time.Duration
-	// Broker is the server's message broker, which the events of plans that are run by
-	// WebSocket come from; nil means none: their callers are told of their states alone.
+	// Broker is the server's message broker, which ServeStomp listens to, and which the
+	// events of plans that are run by WebSocket come from; nil means none: callers are
+	// told of states alone.
 	Broker *blueapi.Broker
+	// StompLogin and StompPasscode are what callers of ServeStomp must present; with
+	// neither, anything will do.
+	StompLogin, StompPasscode string
 	// Aliases allows that a task whose start was lost, and which was withdrawn, is
 	// replaced by another of the same content, which callers see under the id of
 	// the first.
@@ -144,6 +152,7 @@ type Gateway struct {
 	starts   starts
 	aliases  aliases
 	worker   sighting
+	hub      hub
 }
 
 func (g *Gateway) setUp() {
@@ -157,7 +166,7 @@ func (g *Gateway) setUp() {
 	g.trace = retry.JoinTraces(g.Trace, g.ownTrace())
 	g.client = &blueapi.Client{
 		URL: g.upstream.String(), Transport: base, Gate: &g.gate, Wait: g.Wait, Trace: g.trace,
-		Header: identify, Journal: g.Journal, RunTrace: g.starts.trace(),
+		Header: identify, Journal: g.Journal, RunTrace: g.hub.trace(g.starts.trace()),
 	}
 	g.wire.Base = base
 	g.transport = retryhttp.Transport{
@@ -274,6 +283,7 @@ func (g *Gateway) Close() error {
 	g.closed = true
 	g.closing.Unlock()
 	g.end()
+	g.hub.close()
 	g.work.Wait()
 	if g.client != nil {
 		g.client.Close()

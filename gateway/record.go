@@ -24,6 +24,10 @@ const (
 	Guarded Deed = "guarded"
 	// Aborted: the caller of a session took leave, and its plan was aborted.
 	Aborted Deed = "aborted"
+	// Healed: the server's word about the end of a task did not come, and those who
+	// listen were told by its record. Such a record is of no request: its Method is
+	// STOMP, its Path the destination, and Took how long after the record was read.
+	Healed Deed = "healed"
 )
 
 // Record is what became of one request of a caller; a session by WebSocket is one. It holds no header, no body, and no

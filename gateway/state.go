@@ -50,6 +50,7 @@ func (g *Gateway) notice(c *caller, out outcome) {
 	if out.status != http.StatusOK {
 		return
 	}
+	g.hub.answered(c)
 	switch c.route.name {
 	case "GET /tasks/{id}":
 		var task blueapi.Task

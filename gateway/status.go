@@ -46,6 +46,8 @@ type Status struct {
 	Unsettled []string `json:"unsettled"`
 	// Aliases is how many tasks were replaced under the id of another.
 	Aliases int `json:"aliases"`
+	// Stomp is what is done for those who listen to events.
+	Stomp StompStatus `json:"stomp"`
 }
 
 // counts count since the gateway was made.
@@ -73,6 +75,7 @@ func (g *Gateway) Status() Status {
 	}
 	s.Starting, s.Unsettled = g.starts.list(&g.aliases)
 	s.Aliases = g.aliases.count()
+	s.Stomp = g.hub.status()
 	return s
 }
 

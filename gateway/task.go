@@ -28,6 +28,7 @@ const busy = "Worker already active"
 // startTask has a task started, at most once, and answers when that is clear. A caller
 // who goes away before anything was sent takes the request back.
 func (g *Gateway) startTask(ctx context.Context, c *caller, op operation) reply {
+	g.hub.starting()
 	id, ok := taskOf(op)
 	if !ok { // the server will refuse it; if not, it was sent but once
 		if err := g.starts.take(ctx); err != nil {
@@ -115,6 +116,7 @@ func (g *Gateway) startOnce(ctx context.Context, op operation, id string) (answe
 	if err == nil {
 		if out.status == http.StatusOK {
 			g.worker.saw(id, out.sent)
+			g.hub.started(ctx, id)
 		}
 		return out.reply, false
 	}
@@ -190,7 +192,7 @@ func (g *Gateway) settle(ctx context.Context, st *start, c *caller, before bluea
 	run, err := g.client.Attach(ctx, before)
 	if err == nil {
 		run.Close()
-		return g.begun(seen, before.TaskID)
+		return g.begun(ctx, seen, before.TaskID)
 	}
 	e, ok := errors.AsType[*blueapi.RunError](err)
 	switch {
@@ -223,7 +225,7 @@ func (g *Gateway) run(ctx context.Context, st *start, seen http.Header, id strin
 		}
 		if err == nil {
 			run.Close()
-			return g.begun(seen, id)
+			return g.begun(ctx, seen, id)
 		}
 		e, ok := errors.AsType[*blueapi.RunError](err)
 		switch {
@@ -293,8 +295,9 @@ func (g *Gateway) withdrawn(ctx context.Context, seen http.Header, id string, co
 }
 
 // begun is the server's answer to the start of a task.
-func (g *Gateway) begun(seen http.Header, id string) reply {
+func (g *Gateway) begun(ctx context.Context, seen http.Header, id string) reply {
 	g.starts.settled(id)
+	g.hub.started(ctx, id)
 	g.worker.saw(id, time.Now())
 	if seen == nil {
 		seen = g.versions()
