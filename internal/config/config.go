@@ -253,18 +253,26 @@ func (d *decoder) check(v value, name string, test func() error) {
 }
 
 func readFile(path string) (value, error) {
+	b, err := readAll(path)
+	if err != nil {
+		return value{}, err
+	}
+	return parse(path, b)
+}
+
+func readAll(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		// The very words of blueapi, which scripts may look for.
-		return value{}, fmt.Errorf("Config file not found: %s", path)
+		return nil, fmt.Errorf("Config file not found: %s", path)
 	case err != nil:
-		return value{}, fmt.Errorf("cannot read the config file: %w", err)
+		return nil, fmt.Errorf("cannot read the config file: %w", err)
 	}
 	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
 	if err != nil {
-		return value{}, fmt.Errorf("cannot read the config file: %w", err)
+		return nil, fmt.Errorf("cannot read the config file: %w", err)
 	}
-	return parse(path, b)
+	return b, nil
 }

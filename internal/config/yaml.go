@@ -21,9 +21,11 @@ type value struct {
 	where  string // file:line
 	text   string // of a scalar
 	isText bool   // a scalar that is not a number, a date or a truth value
+	varied bool   // a scalar that was written with variables
 	keys   []string
 	keyAt  map[string]string // where the key was written
 	fields map[string]value
+	items  []value // of a list, if they are asked for
 }
 
 type kind int
@@ -44,8 +46,17 @@ const (
 	maxValues = 20_000
 )
 
-// parse reads one file.
+// example is what a user is shown whose file says nothing.
+const example = "    api:\n      url: http://localhost:8000"
+
+// parse reads one of blueapi's files. No setting of a client is a list, so that the
+// items of lists are not looked at.
 func parse(file string, b []byte) (value, error) {
+	return converter{file: file, left: maxValues, example: example}.parse(b)
+}
+
+func (c converter) parse(b []byte) (value, error) {
+	file := c.file
 	if len(b) > maxBytes {
 		return value{}, fmt.Errorf("%s: the file has more than %d bytes", file, maxBytes)
 	}
@@ -54,17 +65,14 @@ func parse(file string, b []byte) (value, error) {
 		return value{}, err
 	}
 	if n == nil {
-		return value{}, fmt.Errorf("%s: the file is empty; leave it out, or write for example\n"+
-			"    api:\n      url: http://localhost:8000", file)
+		return value{}, fmt.Errorf("%s: the file is empty; leave it out, or write for example\n%s", file, c.example)
 	}
-	c := converter{file: file, left: maxValues}
 	v, err := c.convert(n, 0)
 	if err != nil {
 		return value{}, err
 	}
 	if v.kind != section {
-		return value{}, fmt.Errorf("%s: the file must hold keys, such as\n"+
-			"    api:\n      url: http://localhost:8000", v.where)
+		return value{}, fmt.Errorf("%s: the file must hold keys, such as\n%s", v.where, c.example)
 	}
 	return v, nil
 }
@@ -126,8 +134,10 @@ func notYAML(file string, b []byte, err error) error {
 
 // converter makes values of a file's nodes, and bounds their number.
 type converter struct {
-	file string
-	left int
+	file    string
+	left    int
+	lists   bool   // keep their items
+	example string // of a file
 }
 
 func (c *converter) convert(n *yaml.Node, depth int) (value, error) {
@@ -142,7 +152,17 @@ func (c *converter) convert(n *yaml.Node, depth int) (value, error) {
 	case yaml.AliasNode:
 		return c.convert(n.Alias, depth+1)
 	case yaml.SequenceNode:
-		v.kind = list // no client setting is a list, so its items are not kept
+		v.kind = list
+		for _, item := range n.Content {
+			if !c.lists {
+				break
+			}
+			i, err := c.convert(item, depth+1)
+			if err != nil {
+				return v, err
+			}
+			v.items = append(v.items, i)
+		}
 	case yaml.MappingNode:
 		v.kind = section
 		return v, c.fields(&v, n, depth)
@@ -152,7 +172,7 @@ func (c *converter) convert(n *yaml.Node, depth int) (value, error) {
 		case tag == "!!null":
 			v.kind = null
 		case tag == "!expand" || n.Style == 0 && hasVariable(n.Value):
-			v.text, v.isText = expand(n.Value), true
+			v.text, v.isText, v.varied = expand(n.Value), true, true
 		case n.Style == 0: // no quotes and no tag
 			v.isText = !notText.MatchString(n.Value)
 		default:

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/internal/journal"
+)
+
+// gatewayJournal keeps what a gateway starts at one server. A run is owned from its
+// intent until its plan has been started, or was not: the plan's end is its caller's to
+// see. A nil gatewayJournal keeps nothing.
+type gatewayJournal struct {
+	journal *journal.Journal
+	server  string // as the journal names it
+
+	mu     sync.Mutex
+	owners map[string]*journal.Owner
+}
+
+func keepStarts(_ context.Context, j *journal.Journal, server string) (*gatewayJournal, error) {
+	name, err := journal.ServerName(server)
+	if err != nil {
+		return nil, err
+	}
+	return &gatewayJournal{journal: j, server: name, owners: map[string]*journal.Owner{}}, nil
+}
+
+// Record keeps a step of a run.
+func (j *gatewayJournal) Record(ctx context.Context, e blueapi.Entry) error {
+	if e.Step == blueapi.StepIntent {
+		o, err := j.journal.Begin(ctx, journal.Request{
+			ID: e.RunID, At: e.At, Server: j.server, Plan: e.Request.Name,
+			Params: e.Request.Params, Session: e.Request.InstrumentSession,
+		})
+		if err == nil {
+			j.hold(e.RunID, o)
+		}
+		return err
+	}
+	o, err := j.owner(ctx, e.RunID)
+	if err != nil {
+		return err
+	}
+	if e.Step == blueapi.StepStarted || e.Step == blueapi.StepEnded {
+		defer j.giveUp(e.RunID)
+	}
+	return o.Record(ctx, journalEntry(e))
+}
+
+func (j *gatewayJournal) hold(id string, o *journal.Owner) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.owners[id] = o
+}
+
+// owner returns the owner of a run, which this gateway becomes if the one that began it
+// has died.
+func (j *gatewayJournal) owner(ctx context.Context, id string) (*journal.Owner, error) {
+	j.mu.Lock()
+	o := j.owners[id]
+	j.mu.Unlock()
+	if o != nil {
+		return o, nil
+	}
+	o, err := j.journal.Own(ctx, id)
+	if err == nil {
+		j.hold(id, o)
+	}
+	return o, err
+}
+
+func (j *gatewayJournal) giveUp(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if o := j.owners[id]; o != nil {
+		o.Close()
+		delete(j.owners, id)
+	}
+}
+
+// unsettled are the starts that nobody has lived to settle: those of earlier gateways,
+// and of whoever else of this user asks this server for plans.
+func (j *gatewayJournal) unsettled(ctx context.Context) ([]blueapi.Attachment, error) {
+	var all []blueapi.Attachment
+	for _, q := range []journal.Query{{Unfinished: true}, {Word: journal.Unknown}} {
+		q.Server, q.Limit = j.server, maxUnsettled
+		runs, err := j.journal.Runs(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range runs {
+			last := beforeEnd(r)
+			if last.Step != journal.Starting || last.Task == "" {
+				continue
+			}
+			owned, err := j.journal.Owned(r.ID)
+			if err != nil {
+				return nil, err
+			}
+			if owned {
+				continue // it lives, and settles it
+			}
+			all = append(all, blueapi.Attachment{
+				RunID: r.ID, Plan: r.Plan, TaskID: last.Task, EnvironmentID: last.Environment,
+				Step: blueapi.StepStarting, At: last.At, Owned: true,
+			})
+		}
+	}
+	slices.Reverse(all) // the latest word on a task is the last
+	return all, nil
+}
+
+// close gives up what is left.
+func (j *gatewayJournal) close() {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, o := range j.owners {
+		o.Close()
+	}
+	clear(j.owners)
+}
