@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/gateway"
 	"github.com/adamant-go/adamant/internal/journal"
 )
 
@@ -20,7 +21,7 @@ type gatewayJournal struct {
 	owners map[string]*journal.Owner
 }
 
-func keepStarts(_ context.Context, j *journal.Journal, server string) (*gatewayJournal, error) {
+func keepStarts(j *journal.Journal, server string) (*gatewayJournal, error) {
 	name, err := journal.ServerName(server)
 	if err != nil {
 		return nil, err
@@ -84,33 +85,42 @@ func (j *gatewayJournal) giveUp(id string) {
 // unsettled are the starts that nobody has lived to settle: those of earlier gateways,
 // and of whoever else of this user asks this server for plans.
 func (j *gatewayJournal) unsettled(ctx context.Context) ([]blueapi.Attachment, error) {
+	runs, err := j.journal.Runs(ctx, journal.Query{Server: j.server, Unsettled: true, Limit: maxUnsettled})
+	if err != nil {
+		return nil, err
+	}
 	var all []blueapi.Attachment
-	for _, q := range []journal.Query{{Unfinished: true}, {Word: journal.Unknown}} {
-		q.Server, q.Limit = j.server, maxUnsettled
-		runs, err := j.journal.Runs(ctx, q)
+	for _, r := range runs {
+		owned, err := j.journal.Owned(r.ID)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range runs {
-			last := beforeEnd(r)
-			if last.Step != journal.Starting || last.Task == "" {
-				continue
-			}
-			owned, err := j.journal.Owned(r.ID)
-			if err != nil {
-				return nil, err
-			}
-			if owned {
-				continue // it lives, and settles it
-			}
-			all = append(all, blueapi.Attachment{
-				RunID: r.ID, Plan: r.Plan, TaskID: last.Task, EnvironmentID: last.Environment,
-				Step: blueapi.StepStarting, At: last.At, Owned: true,
-			})
+		task, env := r.Task()
+		if owned || task == "" { // it is being settled, or cannot be
+			continue
 		}
+		all = append(all, blueapi.Attachment{
+			RunID: r.ID, Plan: r.Plan, TaskID: task, EnvironmentID: env,
+			Step: blueapi.StepStarting, At: beforeEnd(r).At, Owned: true,
+		})
 	}
 	slices.Reverse(all) // the latest word on a task is the last
 	return all, nil
+}
+
+// KeepAlias keeps an alias.
+func (j *gatewayJournal) KeepAlias(ctx context.Context, a gateway.Alias) error {
+	return j.journal.KeepAlias(ctx, j.server, journal.Alias{Shown: a.Shown, Real: a.Real, Environment: a.EnvironmentID})
+}
+
+// Aliases returns those that are kept.
+func (j *gatewayJournal) Aliases(ctx context.Context) ([]gateway.Alias, error) {
+	kept, err := j.journal.Aliases(ctx, j.server)
+	var all []gateway.Alias
+	for _, a := range kept {
+		all = append(all, gateway.Alias{Shown: a.Shown, Real: a.Real, EnvironmentID: a.Environment})
+	}
+	return all, err
 }
 
 // close gives up what is left.

@@ -79,10 +79,10 @@ func (p *gatewayProcess) openFront(ctx context.Context, u config.Upstream) (err 
 		return err
 	}
 	if p.journal != nil {
-		if f.kept, err = keepStarts(ctx, p.journal, u.URL); err != nil {
+		if f.kept, err = keepStarts(p.journal, u.URL); err != nil {
 			return fmt.Errorf("the journal: %s", journalTrouble(err))
 		}
-		g.Journal = f.kept
+		g.Journal, g.AliasStore = f.kept, f.kept
 		if g.Unsettled, err = f.kept.unsettled(ctx); err != nil {
 			return fmt.Errorf("the journal: %s", journalTrouble(err))
 		}

@@ -41,8 +41,9 @@ import (
 const (
 	// applicationID marks the file as a journal (SQLite's application_id).
 	applicationID = 0x6164616d // "adam"
-	// schemaVersion is the file's user_version.
-	schemaVersion = 1
+	// schemaVersion is the file's user_version. Those of version 1 have no aliases, and
+	// get a place for them when they are opened.
+	schemaVersion = 2
 	// busyLimit is how long another process is waited for. A write takes
 	// milliseconds; a hundred writers at once take about a second.
 	busyLimit = 10 * time.Second
@@ -163,11 +164,31 @@ func open(ctx context.Context, dir string, create bool) (*Journal, error) {
 	if j.db, err = openDB(j.path); err != nil {
 		return nil, fault(j.path, err)
 	}
-	if err := j.read(ctx, j.checkVersion); err != nil {
+	if err := j.prepare(ctx); err != nil {
 		_ = j.db.Close()
 		return nil, err
 	}
 	return j, nil
+}
+
+// prepare finds out whether the file is a journal, and brings it up to date.
+func (j *Journal) prepare(ctx context.Context) error {
+	var version int
+	look := func(ctx context.Context, tx *sql.Tx) (err error) {
+		version, err = j.version(ctx, tx)
+		return err
+	}
+	if err := j.read(ctx, look); err != nil || version == schemaVersion {
+		return err
+	}
+	return j.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		// Somebody else may have been faster.
+		if err := look(ctx, tx); err != nil || version == schemaVersion {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, aliasSchema+fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
+		return err
+	})
 }
 
 // Dir is the directory of the journal.
@@ -227,7 +248,7 @@ func createFile(ctx context.Context, path string) error {
 
 func fillFile(ctx context.Context, db *sql.DB) error {
 	script := fmt.Sprintf("BEGIN; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
-		schema, applicationID, schemaVersion)
+		schema+aliasSchema, applicationID, schemaVersion)
 	if _, err := db.ExecContext(ctx, script); err != nil {
 		return err
 	}
@@ -235,21 +256,22 @@ func fillFile(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-func (j *Journal) checkVersion(ctx context.Context, tx *sql.Tx) error {
-	var id, version int
+// version returns the version of the file, if it is one that can be used.
+func (j *Journal) version(ctx context.Context, tx *sql.Tx) (version int, err error) {
+	var id int
 	if err := tx.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
-		return err
+		return 0, err
 	}
 	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
+		return 0, err
 	}
 	switch {
-	case id != applicationID || version < schemaVersion:
-		return &Error{Kind: Corrupt, Path: j.path}
+	case id != applicationID || version < 1:
+		return 0, &Error{Kind: Corrupt, Path: j.path}
 	case version > schemaVersion:
-		return &Error{Kind: Newer, Path: j.path}
+		return 0, &Error{Kind: Newer, Path: j.path}
 	}
-	return nil
+	return version, nil
 }
 
 // action is what a transaction does. It may be called more than once.

@@ -173,6 +173,9 @@ type Query struct {
 	// Unfinished selects the runs whose last step is no end. Whether they go on,
 	// [Journal.Owned] tells.
 	Unfinished bool
+	// Unsettled selects the runs that may have started their plan, of which nobody
+	// knows: their last step is Starting, or they ended Unknown after it.
+	Unsettled bool
 	// Limit is how many are returned at most; 0 means 20.
 	Limit int
 }
@@ -242,6 +245,10 @@ func findRuns(ctx context.Context, tx *sql.Tx, q Query) ([]Run, error) {
 	}
 	if q.Unfinished {
 		and(fmt.Sprintf(last, "step")+" IS NOT ?", string(Ended))
+	}
+	if q.Unsettled {
+		and(`(SELECT step FROM steps WHERE run = runs.number AND (step <> ? OR word <> ?) ORDER BY number DESC LIMIT 1) = ?`,
+			string(Ended), string(Unknown), string(Starting))
 	}
 	limit := q.Limit
 	if limit == 0 {
