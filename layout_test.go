@@ -42,7 +42,7 @@ var arrows = map[string]arrow{
 	"cmd/adamant": {
 		may: "gateway blueapi blueapi/sim otelretry retry " +
 			"internal/config internal/journal internal/memnet internal/oidc internal/stomp internal/storm",
-		others: "github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v3 golang.org/x/term golang.org/x/net/netutil golang.org/x/sys/... github.com/coder/websocket " +
+		others: "github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v3 golang.org/x/term golang.org/x/net/netutil github.com/coreos/go-systemd/v22/daemon golang.org/x/sys/... github.com/coder/websocket " +
 			"github.com/prometheus/client_golang/... github.com/go-logr/logr " + telemetry,
 	},
 

@@ -153,6 +153,7 @@ type Gateway struct {
 	aliases  aliases
 	worker   sighting
 	hub      hub
+	running  running
 }
 
 func (g *Gateway) setUp() {

@@ -34,8 +34,11 @@ const (
 // query.
 type Record struct {
 	// At is when the request came.
-	At     time.Time
-	Took   time.Duration
+	At   time.Time
+	Took time.Duration
+	// Op is the operation, such as "GET /tasks/{id}"; "other" is all of which nothing
+	// is known, so that there are few of them.
+	Op     string
 	Method string
 	Path   string
 	// Status is that of the answer; 0 if none was begun.

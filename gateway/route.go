@@ -75,6 +75,14 @@ func routeOf(r *http.Request) route {
 	return rt
 }
 
+// operation is the name of what a request asks for.
+func (rt *route) operation() string {
+	if rt.kind == other {
+		return "other"
+	}
+	return rt.name
+}
+
 // read recognises what is read.
 func (rt *route) read() {
 	switch rt.bare {

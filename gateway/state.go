@@ -54,8 +54,21 @@ func (g *Gateway) notice(c *caller, out outcome) {
 	switch c.route.name {
 	case "GET /tasks/{id}":
 		var task blueapi.Task
-		if _, doubt := g.starts.isUnsettled(g.aliases.real(c.route.id)); doubt && json.Unmarshal(out.body, &task) == nil && !task.IsPending {
+		id := g.aliases.real(c.route.id)
+		_, doubt := g.starts.isUnsettled(id)
+		if !doubt && !g.running.has(id) || json.Unmarshal(out.body, &task) != nil {
+			return
+		}
+		if doubt && !task.IsPending {
 			g.starts.settled(task.ID)
+		}
+		if task.Outcome != nil { // a paused one is complete too
+			g.running.over(task.ID, out.sent)
+		}
+	case "GET /worker/state":
+		var state blueapi.WorkerState
+		if json.Unmarshal(out.body, &state) == nil && state == blueapi.StateIdle {
+			g.running.over("", out.sent)
 		}
 	case "GET /worker/task":
 		var current taskID
@@ -66,6 +79,7 @@ func (g *Gateway) notice(c *caller, out outcome) {
 		var env blueapi.Environment
 		if json.Unmarshal(out.body, &env) == nil && env.ID != "" && g.aliases.seen(env.ID, out.sent) {
 			g.starts.settled("")
+			g.running.over("", out.sent)
 		}
 	}
 }

@@ -44,6 +44,9 @@ type Status struct {
 	// is not known whether they were; under the ids that callers know.
 	Starting  []string `json:"starting"`
 	Unsettled []string `json:"unsettled"`
+	// Running are the plans that go on, for all that callers' requests have shown: one
+	// whose end nobody has asked for is among them until another is started.
+	Running []Running `json:"running"`
 	// Aliases is how many tasks were replaced under the id of another.
 	Aliases int `json:"aliases"`
 	// Stomp is what is done for those who listen to events.
@@ -74,6 +77,7 @@ func (g *Gateway) Status() Status {
 		s.Cause = gate.Cause.Error()
 	}
 	s.Starting, s.Unsettled = g.starts.list(&g.aliases)
+	s.Running = g.running.list(&g.aliases)
 	s.Aliases = g.aliases.count()
 	s.Stomp = g.hub.status()
 	return s
@@ -115,7 +119,7 @@ func (g *Gateway) log(c *caller, r *http.Request, out *answerWriter) {
 		verdict = word
 	}
 	g.Log(Record{
-		At: c.at, Took: time.Since(c.at), Method: r.Method, Path: c.path, Status: out.status,
+		At: c.at, Took: time.Since(c.at), Op: c.route.operation(), Method: r.Method, Path: c.path, Status: out.status,
 		Verdict: verdict, Attempts: int(c.attempts.Load()), Resends: int(c.resends.Load()),
 		Deed: deed, Gone: r.Context().Err() != nil || c.gone.Load(),
 	})

@@ -117,6 +117,7 @@ func (g *Gateway) startOnce(ctx context.Context, op operation, id string) (answe
 		if out.status == http.StatusOK {
 			g.worker.saw(id, out.sent)
 			g.hub.started(ctx, id)
+			g.running.began(id, out.sent)
 		}
 		return out.reply, false
 	}
@@ -298,7 +299,9 @@ func (g *Gateway) withdrawn(ctx context.Context, seen http.Header, id string, co
 func (g *Gateway) begun(ctx context.Context, seen http.Header, id string) reply {
 	g.starts.settled(id)
 	g.hub.started(ctx, id)
-	g.worker.saw(id, time.Now())
+	now := time.Now()
+	g.worker.saw(id, now)
+	g.running.began(id, now)
 	if seen == nil {
 		seen = g.versions()
 	}

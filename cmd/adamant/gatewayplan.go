@@ -167,8 +167,13 @@ func (p *gatewayPlan) check(cmd *cobra.Command) error {
 	if p.Limits.Waiting < 0 {
 		return usageError{cmd, "Invalid value for '--max-waiting': it is negative."}
 	}
+	seen := map[string]bool{}
 	for i := range p.Upstreams {
 		u := &p.Upstreams[i]
+		if seen[redacted(u.URL)] {
+			return fmt.Errorf("upstream[%d]: %s is there already; one gateway is for all callers of a server", i, redacted(u.URL))
+		}
+		seen[redacted(u.URL)] = true
 		if u.URL == "" {
 			return usageError{cmd, "Which server? Name it by --upstream, or in a file by --config."}
 		}

@@ -14,9 +14,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/adamant-go/adamant/gateway"
 	"github.com/adamant-go/adamant/internal/config"
 	"github.com/adamant-go/adamant/internal/journal"
+	"github.com/adamant-go/adamant/retry"
 )
 
 // closeLimit is how long callers have to be told what is known when the time to drain is
@@ -30,6 +33,8 @@ type gatewayProcess struct {
 	log     *gatewayLog
 	journal *journal.Journal // nil: nothing is kept
 	fronts  []*gatewayFront
+	metrics *gatewayMetrics
+	admin   adminFront
 	certs   []*certificate
 	ended   chan error // of a listener that has failed
 	serving sync.WaitGroup
@@ -46,6 +51,13 @@ type gatewayFront struct {
 	where   config.Upstream
 }
 
+// adminFront is the listener for who looks after the gateway; there may be none.
+type adminFront struct {
+	server *http.Server
+	http   net.Listener
+	where  config.Listener
+}
+
 // open opens everything, or nothing.
 func (p *gatewayProcess) open(ctx context.Context) (err error) {
 	if p.log, err = p.app.openGatewayLog(p.plan); err != nil {
@@ -57,12 +69,21 @@ func (p *gatewayProcess) open(ctx context.Context) (err error) {
 		}
 	}
 	p.ended = make(chan error, 2*len(p.plan.Upstreams)+1)
+	p.metrics = newGatewayMetrics()
 	for _, u := range p.plan.Upstreams {
 		if err := p.openFront(ctx, u); err != nil {
 			return err
 		}
 	}
-	return nil
+	p.admin.where = p.plan.Admin
+	if p.plan.Admin.Address == "" {
+		return nil
+	}
+	if p.admin.http, err = p.listen(ctx, p.plan.Admin); err != nil {
+		return err
+	}
+	p.admin.server, err = p.newServer(p.plan.Admin, p.adminHandler())
+	return err
 }
 
 func (p *gatewayProcess) openFront(ctx context.Context, u config.Upstream) (err error) {
@@ -87,14 +108,25 @@ func (p *gatewayProcess) openFront(ctx context.Context, u config.Upstream) (err 
 			return fmt.Errorf("the journal: %s", journalTrouble(err))
 		}
 	}
-	g.Log = func(r gateway.Record) { p.log.record(redacted(u.URL), r) }
+	server := redacted(u.URL)
+	g.Log = func(r gateway.Record) {
+		p.log.record(server, r)
+		p.metrics.record(server, r)
+	}
+	g.Trace = retry.JoinTraces(p.metrics.trace(server), p.app.callTrace(nil, u.URL))
 	if cause := g.Status().Cause; cause != "" { // nothing was asked yet: it was not set up
 		return errors.New(cause)
+	}
+	p.metrics.observe(server, g)
+	if u.Stomp.Address != "" {
+		if f.stomp, err = p.listen(ctx, u.Stomp); err != nil {
+			return err
+		}
 	}
 	if f.http, err = p.listen(ctx, u.HTTP); err != nil {
 		return err
 	}
-	f.server, err = p.newServer(u.HTTP, g)
+	f.server, err = p.newServer(u.HTTP, p.app.traceCallers(g))
 	f.secure = u.HTTP.TLS.Cert != ""
 	return err
 }
@@ -152,6 +184,9 @@ func (p *gatewayProcess) lines() string {
 			fmt.Fprintf(&b, "stomp %s\n", f.stomp.Addr())
 		}
 	}
+	if p.admin.http != nil {
+		fmt.Fprintf(&b, "admin %s\n", addressText(p.admin.where, p.admin.http))
+	}
 	return b.String()
 }
 
@@ -159,7 +194,17 @@ func (p *gatewayProcess) lines() string {
 func (p *gatewayProcess) serve(ctx context.Context) error {
 	for _, f := range p.fronts {
 		p.goServe(f.server, f.http, f.secure)
+		if f.stomp != nil {
+			p.serveStomp(f)
+		}
 	}
+	if p.admin.http != nil {
+		p.goServe(p.admin.server, p.admin.http, p.admin.where.TLS.Cert != "")
+	}
+	notifySystemd(daemon.SdNotifyReady, p.summary())
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	p.serving.Go(func() { watchdog(watching, p.summary) })
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -175,6 +220,20 @@ func (p *gatewayProcess) serve(ctx context.Context) error {
 			p.reload()
 		}
 	}
+}
+
+// serveStomp serves the events of a server's broker to callers.
+func (p *gatewayProcess) serveStomp(f *gatewayFront) {
+	s, ok := any(f.gateway).(interface{ ServeStomp(l net.Listener) error })
+	if !ok {
+		p.ended <- errors.New("events are not served yet")
+		return
+	}
+	p.serving.Go(func() {
+		if err := s.ServeStomp(f.stomp); err != nil {
+			p.ended <- err
+		}
+	})
 }
 
 func (p *gatewayProcess) goServe(s *http.Server, l net.Listener, secure bool) {
@@ -203,8 +262,23 @@ func (p *gatewayProcess) reload() {
 	}
 }
 
-// drain takes no more callers, and serves those that are there.
+// summary is how the gateway is, in a line.
+func (p *gatewayProcess) summary() string {
+	all := p.statuses()
+	callers, away := 0, 0
+	for _, s := range all {
+		callers += s.Callers
+		if !s.Down.IsZero() {
+			away++
+		}
+	}
+	return fmt.Sprintf("%d callers; of %d servers, %d away", callers, len(all), away)
+}
+
+// drain takes no more callers, and serves those that are there. The admin listener
+// stays until the end, for whoever wants to see that.
 func (p *gatewayProcess) drain() {
+	notifySystemd(daemon.SdNotifyStopping, "draining")
 	ctx, cancel := context.WithTimeout(context.Background(), p.plan.Timeouts.Drain)
 	defer cancel()
 	var all sync.WaitGroup
@@ -224,6 +298,9 @@ func (p *gatewayProcess) drain() {
 		})
 	}
 	all.Wait()
+	if p.admin.server != nil {
+		_ = p.admin.server.Close()
+	}
 }
 
 // close closes what was opened, also if not all was.
@@ -235,8 +312,17 @@ func (p *gatewayProcess) close() {
 		if f.http != nil {
 			_ = f.http.Close()
 		}
+		if f.stomp != nil {
+			_ = f.stomp.Close()
+		}
 		_ = f.gateway.Close()
 		f.kept.close()
+	}
+	if p.admin.server != nil {
+		_ = p.admin.server.Close()
+	}
+	if p.admin.http != nil {
+		_ = p.admin.http.Close()
 	}
 	p.serving.Wait()
 	if p.journal != nil {

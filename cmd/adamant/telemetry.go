@@ -137,11 +137,24 @@ func spanName(cmd *cobra.Command) string {
 // observe has the calls of c exported, or at least hang below the caller's span.
 func (a *app) observe(c *blueapi.Client) {
 	c.Header = otelretry.Header
-	t := a.telemetry
-	if t == nil {
+	if a.telemetry == nil {
 		return
 	}
-	o := otelretry.Observer{Gate: new(retry.Gate), Status: refusalStatus}
+	gate := new(retry.Gate)
+	if calls := a.callTrace(gate, c.URL); calls != nil {
+		c.Gate = gate
+		c.Trace = retry.JoinTraces(c.Trace, calls)
+	}
+}
+
+// callTrace exports the calls to a server, and what its gate does unless that is nil. It
+// is nil if nothing is exported.
+func (a *app) callTrace(gate *retry.Gate, server string) *retry.Trace {
+	t := a.telemetry
+	if t == nil {
+		return nil
+	}
+	o := otelretry.Observer{Gate: gate, Status: refusalStatus}
 	if t.traces != nil {
 		o.Traces = t.traces
 	}
@@ -151,16 +164,15 @@ func (a *app) observe(c *blueapi.Client) {
 	if t.logs != nil {
 		o.Log = otelslog.NewLogger(source, otelslog.WithLoggerProvider(t.logs))
 	}
-	if u, err := url.Parse(c.URL); err == nil { // else the client says so
+	if u, err := url.Parse(server); err == nil { // else the client says so
 		o.Attributes = otelretry.Server(u)
 	}
 	calls, err := o.Trace()
 	if err != nil {
 		a.telemetryFailed(err)
-		return
+		return nil
 	}
-	c.Gate = o.Gate
-	c.Trace = retry.JoinTraces(c.Trace, calls)
+	return calls
 }
 
 func refusalStatus(err error) int {
