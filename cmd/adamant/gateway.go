@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,11 +83,9 @@ func newChoice(into *string, words ...string) *choice { return &choice{into, wor
 
 // Set takes one of the words.
 func (c *choice) Set(s string) error {
-	for _, word := range c.words {
-		if s == word {
-			*c.into = s
-			return nil
-		}
+	if slices.Contains(c.words, s) {
+		*c.into = s
+		return nil
 	}
 	return fmt.Errorf("'%s' is not one of '%s'", s, strings.Join(c.words, "', '"))
 }

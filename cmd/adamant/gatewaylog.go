@@ -135,6 +135,6 @@ func (l *gatewayLog) write(r gateway.Record) {
 	}
 	if err != nil && !l.failed {
 		l.failed = true
-		l.log.Warn("records are missing", "cause", err)
+		l.log.Warn("records are missing", slog.Any("cause", err))
 	}
 }

@@ -255,10 +255,10 @@ func (p *gatewayProcess) reload() {
 	}
 	for _, c := range p.certs {
 		if err := c.reload(); err != nil {
-			p.log.log.Warn("the certificate stays the old one", "cause", err)
+			p.log.log.Warn("the certificate stays the old one", slog.Any("cause", err))
 			continue
 		}
-		p.log.log.Info("the certificate was read again", "file", c.files.Cert)
+		p.log.log.Info("the certificate was read again", slog.String("file", c.files.Cert))
 	}
 }
 
@@ -290,7 +290,7 @@ func (p *gatewayProcess) drain() {
 			if err == nil {
 				return
 			}
-			p.log.log.Warn("callers are left without what they wait for", "callers", f.gateway.Status().Callers)
+			p.log.log.Warn("callers are left without what they wait for", slog.Int("callers", f.gateway.Status().Callers))
 			last, cancel := context.WithTimeout(context.Background(), closeLimit)
 			defer cancel()
 			_ = f.server.Shutdown(last)

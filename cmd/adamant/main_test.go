@@ -55,6 +55,7 @@ func TestScript(t *testing.T) {
 			server := newReplay(env.T().(testing.TB), scene{})
 			env.Values[serverKey{}] = server
 			env.Values[simulatorKey{}] = &simulator{ctx: env.T().(testing.TB).Context()}
+			env.Values[scriptGatewayKey{}] = &scriptGateway{ctx: env.T().(testing.TB).Context()}
 			env.Setenv("BLUEAPI_HOST", server.URL)
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 			env.Vars = append(env.Vars, quickExit)
@@ -68,8 +69,9 @@ func TestScript(t *testing.T) {
 				}
 				ts.Value(serverKey{}).(*replay).enter(s)
 			},
-			"sim":   simulate,
-			"until": until,
+			"sim":     simulate,
+			"gateway": scripted,
+			"until":   until,
 			// status runs a command and compares its exit status.
 			"status": func(ts *testscript.TestScript, _ bool, args []string) {
 				if err := ts.Exec(args[1], args[2:]...); exitText(err) != args[0] {

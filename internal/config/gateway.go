@@ -256,11 +256,11 @@ func (d *decoder) number(v value, name string, into *int) {
 
 // String names the files for a user; "" if there are none.
 func (t TLS) String() string {
-	s := ""
+	var s strings.Builder
 	for _, f := range []struct{ what, path string }{{"CA", t.CA}, {"certificate", t.Cert}, {"key", t.Key}} {
 		if f.path != "" {
-			s += ", " + f.what + " " + f.path
+			s.WriteString(", " + f.what + " " + f.path)
 		}
 	}
-	return s
+	return s.String()
 }
