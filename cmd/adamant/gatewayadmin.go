@@ -75,7 +75,7 @@ func (p *gatewayProcess) writeReady(w http.ResponseWriter) {
 	status, text := http.StatusOK, ""
 	for _, s := range p.statuses() {
 		switch {
-		case s.Draining:
+		case s.Draining || p.ending.Load():
 			status = http.StatusServiceUnavailable
 			text += s.Upstream + " draining\n"
 		case !s.Down.IsZero():

@@ -28,7 +28,7 @@ type gatewayCrash struct {
 	name string
 	plan string // the caller's
 	// start is what becomes of the request to start the plan besides.
-	start []sim.Fault
+	start func() sim.Fault // one for each server, as it counts
 	// request is the one to the server, counted from 1, at which it happens, and mishap
 	// what becomes of that.
 	request int
@@ -41,10 +41,10 @@ func gatewayCrashes() (all []gatewayCrash) {
 	for _, c := range []gatewayCrash{
 		{name: "plain", plan: nap},
 		{name: "slow", plan: slow}, // the server would run it twice
-		{name: "answer lost", plan: nap, start: []sim.Fault{sim.When(put, sim.First(1, sim.LoseAnswer(sim.Reset)))}},
-		{name: "start lost", plan: nap, start: []sim.Fault{sim.When(put, sim.First(1, sim.LoseRequest(sim.Reset)))}},
+		{name: "answer lost", plan: nap, start: func() sim.Fault { return sim.When(put, sim.First(1, sim.LoseAnswer(sim.Reset))) }},
+		{name: "start lost", plan: nap, start: func() sim.Fault { return sim.When(put, sim.First(1, sim.LoseRequest(sim.Reset))) }},
 	} {
-		for c.request = 1; c.request <= 24; c.request++ {
+		for c.request = 1; c.request <= 30; c.request++ {
 			for _, name := range slices.Sorted(maps.Keys(mishaps())) {
 				one := c
 				one.name, one.mishap = fmt.Sprintf("%s, request %d %s", c.name, c.request, name), mishaps()[name]
@@ -126,7 +126,9 @@ func (c gatewayCrash) test(t *testing.T) (word string) {
 	s.Inject(sim.Nth(c.request, func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
 		return c.mishap(x, next, kill)
 	}))
-	s.Inject(c.start...)
+	if c.start != nil {
+		s.Inject(c.start())
+	}
 
 	var second *exec.Cmd
 	var killed time.Time

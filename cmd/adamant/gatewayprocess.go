@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,6 +38,7 @@ type gatewayProcess struct {
 	admin   adminFront
 	certs   []*certificate
 	ended   chan error // of a listener that has failed
+	ending  atomic.Bool
 	serving sync.WaitGroup
 }
 
@@ -282,9 +284,11 @@ func (p *gatewayProcess) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), p.plan.Timeouts.Drain)
 	defer cancel()
 	var all sync.WaitGroup
+	p.ending.Store(true)
 	for _, f := range p.fronts {
-		f.gateway.Drain()
 		all.Go(func() {
+			// Whose connection was taken is served, and its connection is closed then:
+			// who is turned away on the last moment would only see a failure.
 			err := f.server.Shutdown(ctx)
 			_ = f.gateway.Close()
 			if err == nil {
