@@ -208,10 +208,14 @@ func (s *session) run(ctx, attended context.Context, first <-chan []byte) {
 	}
 	defer run.Close()
 	s.g.worker.saw(s.task, time.Now())
+	s.g.running.began(s.task, time.Now())
 	if s.polling {
 		s.say(blueapi.StateRunning)
 	}
 	result, err := run.Wait(attended)
+	if err == nil {
+		s.g.running.over(s.task, time.Now())
+	}
 	switch e, _ := errors.AsType[*blueapi.RunError](err); {
 	case err == nil:
 		s.conclude(blueapi.StateIdle, result.Task)

@@ -122,7 +122,7 @@ func (p *gatewayProcess) serveDrain(w http.ResponseWriter, r *http.Request) {
 func (p *gatewayProcess) callersLeft() int {
 	left := 0
 	for _, s := range p.statuses() {
-		left += s.Callers
+		left += s.Callers + s.Sessions
 	}
 	return left
 }

@@ -121,6 +121,7 @@ func newGatewayState(server string, g *gateway.Gateway) *gatewayState {
 	gauge("draining", "Whether new callers are turned away.",
 		func(s gateway.Status) float64 { return truth(s.Draining) })
 	number("callers", "Requests of callers that are under way.", func(s gateway.Status) int { return s.Callers })
+	number("sessions", "WebSockets that are open by which callers have plans run.", func(s gateway.Status) int { return s.Sessions })
 	number("waiting", "Requests to the server that wait until they may be sent.", func(s gateway.Status) int { return s.Waiting })
 	number("unproven", "Requests that were sent since the server last answered.", func(s gateway.Status) int { return s.Unproven })
 	number("starts", "Tasks that are being started.", func(s gateway.Status) int { return len(s.Starting) })

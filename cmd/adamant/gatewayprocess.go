@@ -91,7 +91,7 @@ func (p *gatewayProcess) open(ctx context.Context) (err error) {
 func (p *gatewayProcess) openFront(ctx context.Context, u config.Upstream) (err error) {
 	g := &gateway.Gateway{
 		Upstream: u.URL, Wait: p.plan.Timeouts.Wait, Aliases: u.Alias == "on",
-		MaxWaiting: p.plan.Limits.Waiting, MaxBody: p.plan.Limits.Body,
+		MaxWaiting: p.plan.Limits.Waiting, MaxBody: p.plan.Limits.Body, AbortOnLoss: u.AbortOnLoss,
 	}
 	f := &gatewayFront{gateway: g, where: u}
 	p.fronts = append(p.fronts, f)
@@ -290,11 +290,15 @@ func (p *gatewayProcess) drain() {
 			// Whose connection was taken is served, and its connection is closed then:
 			// who is turned away on the last moment would only see a failure.
 			err := f.server.Shutdown(ctx)
+			f.gateway.Drain() // which leaves sessions that have a plan, and ends the others
+			if err == nil {
+				err = p.awaitSessions(ctx, f.gateway)
+			}
 			_ = f.gateway.Close()
 			if err == nil {
 				return
 			}
-			p.log.log.Warn("callers are left without what they wait for", slog.Int("callers", f.gateway.Status().Callers))
+			p.log.log.Warn("callers are left without what they wait for")
 			last, cancel := context.WithTimeout(context.Background(), closeLimit)
 			defer cancel()
 			_ = f.server.Shutdown(last)
@@ -305,6 +309,20 @@ func (p *gatewayProcess) drain() {
 	if p.admin.server != nil {
 		_ = p.admin.server.Close()
 	}
+}
+
+// awaitSessions waits until no WebSocket is open: net/http's server does not.
+func (p *gatewayProcess) awaitSessions(ctx context.Context, g *gateway.Gateway) error {
+	look := time.NewTicker(drainPause)
+	defer look.Stop()
+	for g.Status().Sessions > 0 {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // close closes what was opened, also if not all was.
