@@ -261,7 +261,7 @@ func (h *hub) heal(ctx context.Context, t *followed, unknown string) {
 	h.counts.Healed++
 	h.mu.Unlock()
 	if log := h.gateway.Log; log != nil {
-		log(Record{At: over, Took: time.Since(over), Method: "STOMP", Path: h.destination, Deed: Healed})
+		log(Record{At: over, Took: time.Since(over), Op: "STOMP", Method: "STOMP", Path: h.destination, Deed: Healed})
 	}
 }
 

@@ -122,6 +122,8 @@ func newGatewayState(server string, g *gateway.Gateway) *gatewayState {
 		func(s gateway.Status) float64 { return truth(s.Draining) })
 	number("callers", "Requests of callers that are under way.", func(s gateway.Status) int { return s.Callers })
 	number("sessions", "WebSockets that are open by which callers have plans run.", func(s gateway.Status) int { return s.Sessions })
+	number("stomp_callers", "Callers that are connected to hear of events.", func(s gateway.Status) int { return s.Stomp.Callers })
+	gauge("stomp_upstream_up", "Whether the server's message broker is connected to.", func(s gateway.Status) float64 { return truth(s.Stomp.Broker == "connected") })
 	number("waiting", "Requests to the server that wait until they may be sent.", func(s gateway.Status) int { return s.Waiting })
 	number("unproven", "Requests that were sent since the server last answered.", func(s gateway.Status) int { return s.Unproven })
 	number("starts", "Tasks that are being started.", func(s gateway.Status) int { return len(s.Starting) })

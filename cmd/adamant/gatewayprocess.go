@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -92,6 +93,7 @@ func (p *gatewayProcess) openFront(ctx context.Context, u config.Upstream) (err 
 	g := &gateway.Gateway{
 		Upstream: u.URL, Wait: p.plan.Timeouts.Wait, Aliases: u.Alias == "on",
 		MaxWaiting: p.plan.Limits.Waiting, MaxBody: p.plan.Limits.Body, AbortOnLoss: u.AbortOnLoss,
+		StompLogin: u.Stomp.Login, StompPasscode: u.Stomp.Passcode,
 	}
 	f := &gatewayFront{gateway: g, where: u}
 	p.fronts = append(p.fronts, f)
@@ -123,6 +125,14 @@ func (p *gatewayProcess) openFront(ctx context.Context, u config.Upstream) (err 
 	if u.Stomp.Address != "" {
 		if f.stomp, err = p.listen(ctx, u.Stomp); err != nil {
 			return err
+		}
+		if u.Stomp.TLS.Cert != "" {
+			cert, err := newCertificate(u.Stomp.TLS)
+			if err != nil {
+				return err
+			}
+			p.certs = append(p.certs, cert)
+			f.stomp = tls.NewListener(f.stomp, cert.serverTLS())
 		}
 	}
 	if f.http, err = p.listen(ctx, u.HTTP); err != nil {
@@ -226,13 +236,8 @@ func (p *gatewayProcess) serve(ctx context.Context) error {
 
 // serveStomp serves the events of a server's broker to callers.
 func (p *gatewayProcess) serveStomp(f *gatewayFront) {
-	s, ok := any(f.gateway).(interface{ ServeStomp(l net.Listener) error })
-	if !ok {
-		p.ended <- errors.New("events are not served yet")
-		return
-	}
 	p.serving.Go(func() {
-		if err := s.ServeStomp(f.stomp); err != nil {
+		if err := f.gateway.ServeStomp(f.stomp); err != nil {
 			p.ended <- err
 		}
 	})
