@@ -114,15 +114,14 @@ func decode(root value) (Config, error) {
 	c.Stomp.URL = "tcp://localhost:61613"
 
 	d := &decoder{}
-	top := d.section(root, "", "api", "auth_token_path", "env", "logging", "numtracker",
-		"oidc", "opa", "scratch", "stomp", "tiled")
+	top := d.section(root, "", topKeys()...)
 
-	api := d.section(top["api"], "api", "cors", "url")
+	api := d.section(top["api"], "api", apiKeys()...)
 	d.text(api["url"], "api.url", &c.URL)
 	c.URL = strings.TrimSpace(c.URL)
 	d.check(api["url"], "api.url", func() error { return checkURL(c.URL) })
 
-	stomp := d.section(top["stomp"], "stomp", "auth", "enabled", "url")
+	stomp := d.section(top["stomp"], "stomp", stompKeys()...)
 	d.truth(stomp["enabled"], "stomp.enabled", &c.Stomp.Enabled)
 	d.text(stomp["url"], "stomp.url", &c.Stomp.URL)
 	c.Stomp.URL = strings.TrimSpace(c.Stomp.URL)
@@ -152,6 +151,15 @@ func decode(root value) (Config, error) {
 	}
 	return c, nil
 }
+
+// The keys that blueapi knows, at the top and in the sections that matter to a client.
+func topKeys() []string {
+	return []string{
+		"api", "auth_token_path", "env", "logging", "numtracker", "oidc", "opa", "scratch", "stomp", "tiled",
+	}
+}
+func apiKeys() []string   { return []string{"cors", "url"} }
+func stompKeys() []string { return []string{"auth", "enabled", "url"} }
 
 func checkBrokerURL(s string) error {
 	if u, err := url.Parse(s); err == nil && u.Scheme == "tcp" && u.Host != "" && isPort(u.Port()) {
