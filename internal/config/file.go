@@ -106,13 +106,31 @@ func (f *File) means(b []byte, want *yaml.Node) bool {
 	return err == nil && root != nil && alike(expanded(root), want)
 }
 
+// alike reports whether two documents that are expanded mean the same.
 func alike(a, b *yaml.Node) bool {
-	return a.Kind == b.Kind && a.Value == b.Value && a.ShortTag() == b.ShortTag() && isPlain(a) == isPlain(b) &&
-		slices.EqualFunc(a.Content, b.Content, alike)
+	if a.Kind != b.Kind || len(a.Content) != len(b.Content) {
+		return false
+	}
+	if a.Kind != yaml.MappingNode {
+		return a.Value == b.Value && a.ShortTag() == b.ShortTag() && isSpecial(a) == isSpecial(b) &&
+			slices.EqualFunc(a.Content, b.Content, alike)
+	}
+	for i := 0; i+1 < len(a.Content); i += 2 {
+		x, y := i+1, i+1
+		if key := a.Content[i]; key.Kind == yaml.ScalarNode {
+			x, y = find(a, keyText(key)), find(b, keyText(key))
+		}
+		if y < 0 || x < 0 || !alike(a.Content[x-1], b.Content[y-1]) || !alike(a.Content[x], b.Content[y]) {
+			return false
+		}
+	}
+	return true
 }
 
-// isPlain tells scalars without quotes and tag, in which there are variables.
-func isPlain(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Style == 0 }
+// isSpecial tells the scalars that would mean something else in quotes.
+func isSpecial(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Style == 0 && (hasVariable(n.Value) || notText.MatchString(n.Value))
+}
 
 // expanded returns a copy without anchors, aliases and merge keys. It is for documents
 // that parse has found to be bounded.
@@ -142,7 +160,7 @@ func expanded(n *yaml.Node) *yaml.Node {
 	}
 	for _, base := range bases {
 		for i := 0; i+1 < len(base.Content); i += 2 {
-			if find(&c, base.Content[i].Value) < 0 {
+			if find(&c, keyText(base.Content[i])) < 0 {
 				c.Content = append(c.Content, base.Content[i], base.Content[i+1])
 			}
 		}
@@ -154,11 +172,19 @@ func expanded(n *yaml.Node) *yaml.Node {
 func find(section *yaml.Node, key string) int {
 	at := -1
 	for i := 0; i+1 < len(section.Content); i += 2 {
-		if k := section.Content[i]; k.Kind == yaml.ScalarNode && k.Value == key && k.ShortTag() != "!!merge" {
+		if k := section.Content[i]; k.Kind == yaml.ScalarNode && k.ShortTag() != "!!merge" && keyText(k) == key {
 			at = i + 1
 		}
 	}
 	return at
+}
+
+// keyText is what a key means: there may be variables in it too.
+func keyText(k *yaml.Node) string {
+	if k.ShortTag() == "!expand" || k.Style == 0 && hasVariable(k.Value) {
+		return expand(k.Value)
+	}
+	return k.Value
 }
 
 // setting is a text that a key of a section is to have.
