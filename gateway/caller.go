@@ -17,6 +17,7 @@ type caller struct {
 	path   string // as asked for
 	scheme string // by which the caller knows the gateway
 	host   string
+	task   string // that is to be started
 	// nested tells that the caller retries itself, so that what was sent is not sent
 	// again here.
 	nested bool

@@ -41,6 +41,8 @@ type Record struct {
 	Op     string
 	Method string
 	Path   string
+	// Task is the task that was to be started, by the id that its caller knows.
+	Task string
 	// Status is that of the answer; 0 if none was begun.
 	Status int
 	// Verdict is the gateway's own word, if the answer bears one, or a session ended

@@ -336,7 +336,7 @@ func (s *session) trace() *blueapi.RunTrace {
 			if s.task != "" {
 				s.c.did(Replaced)
 			}
-			s.task = id
+			s.task, s.c.task = id, id
 		},
 		Starting: func(string) {
 			s.mu.Lock()

@@ -119,7 +119,7 @@ func (g *Gateway) log(c *caller, r *http.Request, out *answerWriter) {
 		verdict = word
 	}
 	g.Log(Record{
-		At: c.at, Took: time.Since(c.at), Op: c.route.operation(), Method: r.Method, Path: c.path, Status: out.status,
+		At: c.at, Took: time.Since(c.at), Op: c.route.operation(), Method: r.Method, Path: c.path, Task: c.task, Status: out.status,
 		Verdict: verdict, Attempts: int(c.attempts.Load()), Resends: int(c.resends.Load()),
 		Deed: deed, Gone: r.Context().Err() != nil || c.gone.Load(),
 	})

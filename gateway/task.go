@@ -41,6 +41,7 @@ func (g *Gateway) startTask(ctx context.Context, c *caller, op operation) reply 
 		}
 		return out.reply
 	}
+	c.task = id
 	who := c.credentials()
 	if c.nested {
 		who += "\nnested"

@@ -44,6 +44,12 @@ func fromEnvironment(cmd *cobra.Command) error {
 // Names that begin with BLUEAPI_ are whole.
 const variableKey = "variable"
 
+// setByKey marks the flags that have the value of a variable, and names it.
+const setByKey = "set by"
+
+// setBy is the variable that an option has its value of; "" if it was given.
+func setBy(f *pflag.Flag) string { return strings.Join(f.Annotations[setByKey], "") }
+
 func rename(flags *pflag.FlagSet, flag string, variables ...string) {
 	flags.Lookup(flag).Annotations = map[string][]string{variableKey: variables}
 }
@@ -62,6 +68,10 @@ func setFromEnvironment(c *cobra.Command, f *pflag.Flag, prefix string) error {
 			continue
 		}
 		f.Changed = true
+		if f.Annotations == nil {
+			f.Annotations = make(map[string][]string)
+		}
+		f.Annotations[setByKey] = []string{name}
 		texts := []string{text}
 		if _, ok := f.Value.(pflag.SliceValue); ok {
 			texts = strings.Fields(text)

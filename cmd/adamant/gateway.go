@@ -15,7 +15,7 @@ type gatewayOptions struct {
 	upstream, stompUpstream string
 	listen, stompListen     string
 	admin, alias            string
-	log, records            string
+	log, records, lifeline  string
 	maxWaiting              int
 	expose, abortOnLoss     bool
 	noJournal, check        bool
@@ -69,6 +69,7 @@ the certificates again. The admin listener has /metrics, /-/status, /-/ready,
 	flags.BoolVar(&o.noJournal, "no-journal", false, "keep no record of what is started: after a crash, it is not known")
 	flags.Var(newChoice(&o.log, "text", "json"), "log", "form of the log on stderr (text)")
 	flags.StringVar(&o.records, "records", "", "write a line of JSON for each request to `FILE`; - is stdout, fd:N is inherited")
+	flags.StringVar(&o.lifeline, "lifeline", "", "end when this inherited pipe, `fd:N`, is closed")
 	flags.BoolVar(&o.check, "check", false, "say what would be done, and end")
 	return cmd
 }
@@ -106,6 +107,13 @@ func (a *app) gateway(ctx context.Context, cmd *cobra.Command, o gatewayOptions)
 			return err
 		}
 		return a.ui.result(plan.text())
+	}
+	if o.lifeline != "" {
+		var cancel context.CancelFunc
+		if ctx, cancel, err = lifeline(ctx, o.lifeline); err != nil {
+			return err
+		}
+		defer cancel()
 	}
 	p := &gatewayProcess{app: a, plan: plan}
 	defer p.close()

@@ -87,11 +87,17 @@ type recordLine struct {
 	Resends  int       `json:"resends"`
 	Deed     string    `json:"deed"`
 	Gone     bool      `json:"gone"`
+	Task     string    `json:"task,omitempty"`
+	// Event tells of what is no request.
+	Event string `json:"event,omitempty"`
 }
 
 // record tells of one request.
 func (l *gatewayLog) record(server string, r gateway.Record) {
-	l.write(r)
+	l.write(recordLine{
+		At: r.At, Took: r.Took.Seconds(), Method: r.Method, Path: r.Path, Status: r.Status, Verdict: r.Verdict,
+		Attempts: r.Attempts, Resends: r.Resends, Deed: string(r.Deed), Gone: r.Gone, Task: r.Task,
+	})
 	level := slog.LevelDebug
 	switch {
 	case r.Verdict != "" || r.Deed == gateway.TurnedAway:
@@ -119,15 +125,12 @@ func (l *gatewayLog) record(server string, r gateway.Record) {
 	l.log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// write writes a record as one line, at once.
-func (l *gatewayLog) write(r gateway.Record) {
+// write writes a line, at once.
+func (l *gatewayLog) write(r recordLine) {
 	if l.records == nil {
 		return
 	}
-	line, err := json.Marshal(recordLine{
-		At: r.At, Took: r.Took.Seconds(), Method: r.Method, Path: r.Path, Status: r.Status, Verdict: r.Verdict,
-		Attempts: r.Attempts, Resends: r.Resends, Deed: string(r.Deed), Gone: r.Gone,
-	})
+	line, err := json.Marshal(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {

@@ -117,7 +117,8 @@ func (p *gatewayProcess) openFront(ctx context.Context, u config.Upstream) (err 
 		p.log.record(server, r)
 		p.metrics.record(server, r)
 	}
-	g.Trace = retry.JoinTraces(p.metrics.trace(server), p.app.callTrace(nil, u.URL))
+	outages := &outageWatch{gateway: g, tell: p.log.write}
+	g.Trace = retry.JoinTraces(p.metrics.trace(server), outages.trace(), p.app.callTrace(nil, u.URL))
 	if cause := g.Status().Cause; cause != "" { // nothing was asked yet: it was not set up
 		return errors.New(cause)
 	}

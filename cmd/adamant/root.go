@@ -63,7 +63,7 @@ environment too: BLUEAPI_HOST, BLUEAPI_CONTROLLER_OUTPUT and so on.`,
 		{"What the server has:", []*cobra.Command{
 			a.plansCommand(), a.devicesCommand(), a.envCommand(), a.pythonEnvCommand(), a.listenCommand(),
 		}},
-		{"For callers that cannot retry:", []*cobra.Command{a.gatewayCommand()}},
+		{"For callers that cannot retry:", []*cobra.Command{a.execCommand(), a.gatewayCommand()}},
 		{"As blueapi does it:", []*cobra.Command{a.controllerCommand()}},
 		{"Without a server:", []*cobra.Command{a.demoCommand(), a.simCommand()}},
 	} {
