@@ -13,7 +13,7 @@ func TestMain(m *testing.M) {
 	// Most tests wait for a server that is away: more of them can do that at once
 	// than there are processors.
 	_ = flag.Set("test.parallel", "16")
-	testscript.Main(tests{m}, map[string]func(){"adamant": main, "blueapi": main, "dying": dying})
+	testscript.Main(tests{m}, map[string]func(){"adamant": main, "blueapi": main, "dying": dying, "caller": caller})
 }
 
 // tests have a journal of their own: no test touches that of its user.
