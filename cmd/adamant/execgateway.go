@@ -283,11 +283,14 @@ func (g *ownGateway) run() (*gatewayRun, error) {
 	return nil, fmt.Errorf("it did not serve within %v", readyLimit)
 }
 
-// withoutBlueapi leaves out the variables that stand for options: the gateway has its
-// file.
+// withoutBlueapi leaves out the variables that stand for options, since the gateway has
+// its file; and systemd's, which are about exec.
 func withoutBlueapi(env []string) (rest []string) {
 	for _, v := range env {
-		if !strings.HasPrefix(v, "BLUEAPI_") {
+		name, _, _ := strings.Cut(v, "=")
+		switch {
+		case strings.HasPrefix(name, "BLUEAPI_"), strings.HasPrefix(name, "LISTEN_"), strings.HasPrefix(name, "WATCHDOG_"), name == "NOTIFY_SOCKET":
+		default:
 			rest = append(rest, v)
 		}
 	}

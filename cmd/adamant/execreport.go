@@ -32,7 +32,7 @@ type execReport struct {
 	Requests int `json:"requests"`
 	Attempts int `json:"attempts"`
 	Resends  int `json:"resends"`
-	// Failed is how many the gateway could not have answered.
+	// Failed is how many the server did not answer.
 	Failed int `json:"failed"`
 	// Gone is how many whose caller did not wait for the answer.
 	Gone    int          `json:"gone"`
@@ -115,7 +115,7 @@ func (t *execTally) add(l recordLine) {
 		r.Refusals[l.Verdict]++
 	}
 	switch {
-	case l.Verdict != "" || l.Deed == string(gateway.TurnedAway) || l.Status == 0 && !l.Gone:
+	case isFailure(l):
 		r.Failed++
 	case l.Gone:
 		r.Gone++
@@ -128,6 +128,15 @@ func (t *execTally) add(l recordLine) {
 	case l.Verdict == "unknown" && !slices.Contains(r.Started, l.Task):
 		r.Unknown = withTask(r.Unknown, l.Task)
 	}
+}
+
+// isFailure tells of a request that was not answered by the server itself.
+func isFailure(l recordLine) bool {
+	switch l.Status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // a proxy's, or the gateway's
+		return true
+	}
+	return l.Verdict != "" || l.Deed == string(gateway.TurnedAway) || l.Status == 0 && !l.Gone
 }
 
 // restarted notes that the gateway is started again.
