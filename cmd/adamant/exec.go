@@ -132,7 +132,7 @@ func runCommandLine(program string, argv, env []string, signals signalCatcher) (
 	if end, came := signals.early(); came {
 		return end, nil
 	}
-	//nolint:noctx // it is ended by what it is sent, and by itself
+	// It is ended by what it is sent, and by itself: there is no context.
 	child := &exec.Cmd{Path: program, Args: argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if err := child.Start(); err != nil {
 		return commandEnd{}, err

@@ -25,7 +25,6 @@ type execRun struct {
 	t      *testing.T
 	server sim.Server
 	cmd    *exec.Cmd
-	env    []string
 	stderr bytes.Buffer
 	report string
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -231,10 +232,7 @@ func (g *ownGateway) run() (*gatewayRun, error) {
 	p.cmd = exec.Command(exe, level, "gateway", "--config", g.config, "--lifeline", fmt.Sprintf("fd:%d", n+1))
 	p.cmd.Args[0] = "adamant"
 	p.cmd.Env = withoutBlueapi(os.Environ())
-	for _, f := range g.sockets {
-		p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, f)
-	}
-	p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, g.records, g.theirs)
+	p.cmd.ExtraFiles = append(slices.Clone(g.sockets), g.records, g.theirs)
 	p.cmd.SysProcAttr = apart()
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
