@@ -92,15 +92,15 @@ func (a *app) result(ctx context.Context, named string, f format) error {
 func (a *app) recordedResult(ctx context.Context, c *blueapi.Client, t blueapi.Task, run journal.Run, f format) error {
 	state := taskState(t)
 	if t.IsComplete {
+		// A paused plan's record says complete too, and then the wait would be long.
+		waiting, leave := context.WithCancel(ctx)
+		defer leave()
+		c.RunTrace = &blueapi.RunTrace{Paused: func(string) { leave() }}
 		r, err := c.Attach(ctx, blueapi.Attachment{Plan: t.Request.Name, TaskID: t.ID})
 		if err != nil {
 			return a.failed(ctx, c, "", err)
 		}
 		defer r.Close()
-		// A paused plan's record says complete too, and then the wait would be long.
-		waiting, leave := context.WithCancel(ctx)
-		defer leave()
-		c.RunTrace = &blueapi.RunTrace{Paused: func(string) { leave() }}
 		result, err := r.Wait(waiting)
 		if end := run.End(); end != nil {
 			result = withVerb(result, verbOf(end.Reason))
