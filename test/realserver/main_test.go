@@ -29,6 +29,7 @@ var (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	callers.end()
 	if started {
 		if s, err := up(); err == nil {
 			if err := s.Close(); err != nil {
