@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,6 +98,21 @@ func (q *queueService) ask(t *testing.T, method, path string, in, out any) {
 	}
 }
 
+// cause is the exception of which the worker died.
+func (q *queueService) cause() string {
+	_, crash, _ := strings.Cut(q.log.String(), "Worker crashed")
+	cause := ""
+	for line := range strings.Lines(crash) {
+		if exception.MatchString(line) {
+			cause = strings.TrimSpace(line)
+		}
+	}
+	return cause
+}
+
+// exception is the last line of a traceback.
+var exception = regexp.MustCompile(`^[A-Za-z_.]*(Error|Exception)\b|^[a-z_]+\.[a-z_.]+[A-Z]\w+`)
+
 // wait waits until n tasks are over, the worker has died, the queue has stopped by
 // itself, or patience is over; and says which.
 func (q *queueService) wait(t *testing.T, n int, patience time.Duration) string {
@@ -107,13 +123,13 @@ func (q *queueService) wait(t *testing.T, n int, patience time.Duration) string 
 			Paused bool
 			Reason string `json:"last_pause_reason"`
 		}
-		q.ask(t, http.MethodGet, "/history", nil, &history)
 		q.ask(t, http.MethodGet, "/queue/state", nil, &state)
+		q.ask(t, http.MethodGet, "/history", nil, &history)
 		switch {
 		case len(history) == n:
 			return countStatuses(history)
 		case strings.Contains(q.log.String(), "Worker crashed"):
-			return fmt.Sprintf("its worker dies after %d tasks: %s", len(history), brief(lastLine(q.log.String())))
+			return fmt.Sprintf("its worker dies after %d tasks: %s", len(history), brief(q.cause()))
 		case state.Paused && len(history) > 0:
 			return fmt.Sprintf("it stops after %d tasks (%s): %s", len(history), state.Reason, countStatuses(history))
 		case time.Now().After(end):
