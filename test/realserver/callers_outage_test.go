@@ -130,7 +130,7 @@ func (l *line) try(t *testing.T, c caller) string {
 		patience = impatience
 	}
 	if c.looks {
-		p.params["seconds"] = 12
+		p.params["seconds"] = 120
 		l.server.begin(t, p)
 	}
 	outcome, took := c.ask(t, l, p, patience)
@@ -154,11 +154,7 @@ func (l *line) try(t *testing.T, c caller) string {
 		t.Log(words)
 		return words
 	}
-	said := ""
-	if l.gateway != nil {
-		said = l.gateway.stderr.String()
-	}
-	t.Errorf("%s\nrequests: %s\n%s", words, describe(l.proxy), said)
+	t.Errorf("%s\nrequests: %s\n%s", words, describe(l.proxy), l.said())
 	return words
 }
 

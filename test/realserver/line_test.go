@@ -46,8 +46,8 @@ func throughWhat(t *testing.T) string {
 	}
 }
 
-// lay lays a line, which ends with the test.
-func lay(t *testing.T, s *Server, through string) *line {
+// lay lays a line, which ends with the test. The options are the gateway's.
+func lay(t *testing.T, s *Server, through string, options ...string) *line {
 	t.Helper()
 	proxy, err := faultproxy.Listen(s.URL)
 	if err != nil {
@@ -61,8 +61,8 @@ func lay(t *testing.T, s *Server, through string) *line {
 	l := &line{server: s, through: through, proxy: proxy, relay: relayTo(t, s.STOMP)}
 	l.url, l.stomp = proxy.URL(), l.relay.address
 	if through == "gateway" {
-		l.gateway = startGateway(t, nil, "--upstream", proxy.URL(), "--listen", "127.0.0.1:0",
-			"--stomp-upstream", "tcp://guest:guest@"+l.relay.address, "--stomp-listen", "127.0.0.1:0")
+		l.gateway = startGateway(t, t.TempDir(), nil, append(options, "--upstream", proxy.URL(), "--listen", "127.0.0.1:0",
+			"--stomp-upstream", "tcp://guest:guest@"+l.relay.address, "--stomp-listen", "127.0.0.1:0")...)
 		l.url, l.stomp = "http://"+l.gateway.at["http"], l.gateway.at["stomp"]
 	}
 	return l
@@ -80,6 +80,14 @@ func (l *line) config(t *testing.T, broker bool) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// said is what the gateway wrote to its log.
+func (l *line) said() string {
+	if l.gateway == nil {
+		return ""
+	}
+	return l.gateway.stderr.String()
 }
 
 // command is a caller's command line: as it is or, through exec, behind that.
@@ -101,18 +109,18 @@ type gatewayProcess struct {
 	at     map[string]string // what it listens for: its address
 	stderr *safeBuffer
 	gone   chan struct{} // closed when it has ended
+	killed bool
 }
 
-// startGateway starts `adamant gateway`, which finds the files as its descriptors from 3
+// startGateway starts `adamant gateway` with a home directory, where its journal is. It finds the files as its descriptors from 3
 // on, and waits until its listeners are open. It ends with the test: in good order, if
 // it is still there.
-func startGateway(t *testing.T, files []*os.File, args ...string) *gatewayProcess {
+func startGateway(t *testing.T, home string, files []*os.File, args ...string) *gatewayProcess {
 	t.Helper()
 	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	home := t.TempDir()
 	g := &gatewayProcess{at: make(map[string]string), stderr: new(safeBuffer), gone: make(chan struct{})}
 	g.cmd = exec.Command(bin, append([]string{"gateway"}, args...)...) //nolint:noctx // the cleanup ends it, with a signal
 	g.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+home, "XDG_CACHE_HOME="+home, "XDG_CONFIG_HOME="+home)
@@ -163,10 +171,8 @@ func startGateway(t *testing.T, files []*os.File, args ...string) *gatewayProces
 // stop ends it in good order.
 func (g *gatewayProcess) stop(t *testing.T) {
 	t.Helper()
-	select {
-	case <-g.gone:
+	if g.killed {
 		return
-	default:
 	}
 	_ = g.cmd.Process.Signal(syscall.SIGTERM) // fails if it has ended just now
 	select {
@@ -182,6 +188,7 @@ func (g *gatewayProcess) stop(t *testing.T) {
 
 // kill ends it at once, with SIGKILL.
 func (g *gatewayProcess) kill() {
+	g.killed = true
 	_ = g.cmd.Process.Kill() // fails if it has ended
 	<-g.gone
 }

@@ -284,7 +284,7 @@ func (f queueFault) try(t *testing.T, s *Server, through string) string {
 		return "ok: " + words
 	}
 	if through != "nothing" {
-		t.Errorf("%s\nrequests: %s\n%s\n%s", words, describe(l.proxy), l.gateway.stderr, q.log)
+		t.Errorf("%s\nrequests: %s\n%s\n%s", words, describe(l.proxy), l.said(), q.log)
 	}
 	return "**" + words + "**"
 }

@@ -75,6 +75,15 @@ func (r *relay) up(t *testing.T) {
 	r.running.Go(func() { r.serve(l) })
 }
 
+// cut closes all connections; who comes again is let in.
+func (r *relay) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.conns {
+		c.Close()
+	}
+}
+
 // mute has connections made from now on accepted, and never answered.
 func (r *relay) mute() {
 	r.mu.Lock()
