@@ -94,6 +94,7 @@ func (f brokerFault) try(t *testing.T, l *line, c caller) string {
 		if err := l.server.BrokerStart(); err != nil {
 			t.Fatal(err)
 		}
+		l.server.publishing(t)
 	}
 	l.server.settle(t)
 	ran := lines(t, file)

@@ -83,8 +83,7 @@ func (p *python) do(t *testing.T, interpreter string, c call, patience time.Dura
 	select {
 	case line, ok := <-p.out:
 		if !ok {
-			_ = p.cmd.Wait() // its state does not matter
-			p.cmd = nil
+			p.end()
 			t.Fatalf("callers.py ended\n%s", p.stderr)
 		}
 		return answerOf(t, line)
@@ -123,7 +122,9 @@ func (p *python) start(t *testing.T, interpreter string) {
 	p.in, p.out = in, make(chan []byte, 1)
 	go func(lines chan<- []byte) {
 		defer close(lines)
-		for scanner := bufio.NewScanner(out); scanner.Scan(); {
+		scanner := bufio.NewScanner(out)
+		scanner.Buffer(nil, 16<<20) // the errors of a plan can be long
+		for scanner.Scan() {
 			lines <- bytes.Clone(scanner.Bytes())
 		}
 	}(p.out)

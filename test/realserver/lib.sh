@@ -22,6 +22,23 @@ load_dir() { # DIR: sets DIR, and the variables that up.sh wrote to DIR/env
   . "$DIR/env"
 }
 
+# --- what has to be installed
+
+install_apt() { # PACKAGE...
+  [ "$(id -u)" = 0 ] || die "please install: $*"
+  say "installing $*"
+  local policy=/usr/sbin/policy-rc.d made='' log rc=0
+  if [ ! -e $policy ]; then # the package must not start a service of its own
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made=1
+  fi
+  log=$(mktemp)
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } \
+    >"$log" 2>&1 </dev/null || rc=$?
+  [ -z "$made" ] || rm -f $policy
+  [ $rc = 0 ] || die "apt-get could not install $*" "$log"
+  rm -f "$log"
+}
+
 # --- processes: each service leads a group of its own, its id in DIR/NAME.pid
 
 pid_of() { cat "$DIR/$1.pid" 2>/dev/null; }

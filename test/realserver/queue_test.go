@@ -273,6 +273,9 @@ func (f queueFault) try(t *testing.T, s *Server, through string) string {
 	took := time.Since(begin)
 	l.proxy.End()
 	s.settle(t)
+	if f.spoils {
+		s.publishing(t)
+	}
 	b, _ := os.ReadFile(file) // it is not there if none ran
 	got := strings.Fields(string(b))
 	words := fmt.Sprintf("%s; ran %s, %.0f s", said, inWords(got), took.Seconds())

@@ -12,21 +12,6 @@ if [ "${1:-}" = --owner ]; then owner=${2:?--owner needs a process id} && shift 
 VERSION=${BLUEAPI_VERSION:-1.21.1}
 VENV=${REALSERVER_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/adamant-realserver/venv}
 
-install_apt() { # PACKAGE...
-  [ "$(id -u)" = 0 ] || die "please install: $*"
-  say "installing $*"
-  local policy=/usr/sbin/policy-rc.d made='' log rc=0
-  if [ ! -e $policy ]; then # the package must not start a service of its own
-    printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made=1
-  fi
-  log=$(mktemp)
-  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } \
-    >"$log" 2>&1 </dev/null || rc=$?
-  [ -z "$made" ] || rm -f $policy
-  [ $rc = 0 ] || die "apt-get could not install $*" "$log"
-  rm -f "$log"
-}
-
 find_rabbitmq() { # not the wrapper in PATH: that one insists on a user of its own
   local f
   for f in /usr/lib/rabbitmq/bin/rabbitmq-server /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server; do
@@ -97,7 +82,7 @@ stomp:
     password: guest
   url: tcp://127.0.0.1:$stomp/
 CONF
-  cat - "$DIR/client.yaml" >"$DIR/server.yaml" <<'CONF'
+  cat >"$DIR/server.yaml" <<'CONF'
 env:
   metadata:
     instrument: demo
@@ -111,6 +96,8 @@ env:
     - kind: planFunctions
       module: adamant_plans
 CONF
+  # Pages of that origin, and no others, may ask.
+  sed '/^api:/a\  cors: {origins: ["http://ui.test"]}' "$DIR/client.yaml" >>"$DIR/server.yaml"
   cat >"$DIR/env.new" <<CONF
 BLUEAPI_URL=http://127.0.0.1:$http
 STOMP_URL=tcp://127.0.0.1:$stomp
