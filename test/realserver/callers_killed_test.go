@@ -30,7 +30,10 @@ func gatewayKillings() []gatewayKilling {
 	// answered calls f when the server has answered a request, which the gateway does
 	// not know yet.
 	answered := func(method, path string) func(*line, func()) {
-		return func(l *line, f func()) { l.proxy.BeforeLosing(method, path, func() {}); whenReached(l, method, path, f) }
+		return func(l *line, f func()) {
+			l.proxy.BeforeLosing(method, path, func() {})
+			whenReached(l, method, path, f)
+		}
 	}
 	before := func(method, path string) func(*line, func()) {
 		return func(l *line, f func()) { l.proxy.Before(method, path, f) }
