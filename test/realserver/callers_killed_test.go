@@ -46,8 +46,8 @@ func gatewayKillings() []gatewayKilling {
 		}},
 		{"as the PUT is under way", false, before(put, start)},
 		{"as the PUT is under way, which is lost", false, func(l *line, f func()) {
-			l.proxy.Before(put, start, f)
 			l.proxy.LoseRequest(put, start)
+			whenRead(l, put, start, f)
 		}},
 		{"as the PUT is under way, which arrives 2 s later", false, func(l *line, f func()) {
 			l.proxy.DeliverLate(put, start, 2*time.Second)

@@ -96,7 +96,8 @@ func TestRecipeSystemd(t *testing.T) {
 		t.Log("systemd-analyze is not there: the units were not checked by systemd")
 	}
 	start := regexp.MustCompile(`(?m)^ExecStart=(.*)$`).FindStringSubmatch(service)
-	if start == nil || !strings.Contains(service, "\nType=notify\n") {
+	below := regexp.MustCompile(`(?m)^Environment=XDG_STATE_HOME=/var/lib/(.*)$`).FindStringSubmatch(service)
+	if start == nil || below == nil || !strings.Contains(service, "\nType=notify\n") {
 		t.Fatalf("the unit is\n%s", service)
 	}
 
@@ -125,7 +126,7 @@ func TestRecipeSystemd(t *testing.T) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{socket, stompSocket}
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(dir, "notify"), "LISTEN_FDS=2", "WATCHDOG_USEC=400000",
-		"XDG_STATE_HOME="+state, "STOMP_USER=guest", "STOMP_PASSWORD=guest", "HOME="+dir)
+		"XDG_STATE_HOME="+filepath.Join(state, below[1]), "STOMP_USER=guest", "STOMP_PASSWORD=guest", "HOME="+dir)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +152,7 @@ func TestRecipeSystemd(t *testing.T) {
 	if a := callers.do(t, s.Python, what, time.Minute); a.outcome() != "success" || lines(t, file) != 1 {
 		t.Errorf("a caller was told %s, and the plan ran %d times\n%s", a.outcome(), lines(t, file), log)
 	}
-	if kept, err := os.ReadDir(filepath.Join(state, "adamant")); err != nil || len(kept) == 0 {
+	if kept, err := os.ReadDir(filepath.Join(state, "private", "adamant", "adamant")); err != nil || len(kept) == 0 {
 		t.Errorf("there is no journal in the directory of state: %v\n%s", err, log)
 	}
 	heard("WATCHDOG=1")
