@@ -249,8 +249,3 @@ func (l *line) once(t *testing.T, c call, patience time.Duration) reply {
 	t.Logf("exec says: %s", lastLine(stderr.String()))
 	return a
 }
-
-func lastLine(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return lines[len(lines)-1]
-}
