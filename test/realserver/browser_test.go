@@ -96,7 +96,7 @@ func browse(t *testing.T, api string, p plan, runs int) (seen seenByPage) {
 	}
 	page := origin + "/ui.html?" + url.Values{"api": {api}, "runs": {fmt.Sprint(runs)}, "task": {string(task)}}.Encode()
 	log := new(safeBuffer)
-	cmd := exec.Command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", //nolint:noctx // the cleanup ends it
+	cmd := exec.Command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
 		"--no-first-run", "--disable-background-networking", "--user-data-dir="+t.TempDir(),
 		"--host-resolver-rules=MAP ui.test:80 "+pages.Addr().String(), "--remote-debugging-port=0", page)
 	cmd.Stdout, cmd.Stderr = log, log

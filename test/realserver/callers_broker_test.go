@@ -149,8 +149,10 @@ func TestPromise5Supervisor(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "lines")
 			sc.play(l)
 			samples := []string{"s1", "s2", "s3"}
-			a := callers.do(t, s.Python, call{Call: "supervisor", Config: l.config(t, true), Plan: "append_line",
-				Params: map[string]any{"path": file, "seconds": 0.5}, Samples: samples}, 90*time.Second)
+			a := callers.do(t, s.Python, call{
+				Call: "supervisor", Config: l.config(t, true), Plan: "append_line",
+				Params: map[string]any{"path": file, "seconds": 0.5}, Samples: samples,
+			}, 90*time.Second)
 			l.proxy.End()
 			s.settle(t)
 			b, _ := os.ReadFile(file) // it is not there if none ran

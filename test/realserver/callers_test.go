@@ -103,7 +103,7 @@ func answerOf(t *testing.T, line []byte) (a reply) {
 
 func (p *python) start(t *testing.T, interpreter string) {
 	t.Helper()
-	p.cmd = exec.Command(interpreter, "callers.py") //nolint:noctx // it outlives the test, and is ended by TestMain
+	p.cmd = exec.Command(interpreter, "callers.py")
 	p.cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "MPLBACKEND=Agg")
 	p.stderr = new(bytes.Buffer)
 	p.cmd.Stderr = p.stderr

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -153,8 +154,10 @@ func TestRecipeGDA(t *testing.T) {
 		var task struct {
 			ID string `json:"task_id"`
 		}
-		g.ask(http.MethodPost, "/tasks", map[string]any{"name": "append_line", "instrument_session": "cm12345-1",
-			"params": map[string]any{"path": file, "line": "x", "seconds": 4}}, &task)
+		g.ask(http.MethodPost, "/tasks", map[string]any{
+			"name": "append_line", "instrument_session": "cm12345-1",
+			"params": map[string]any{"path": file, "line": "x", "seconds": 4},
+		}, &task)
 		id := task.ID
 		g.ask(http.MethodPut, "/worker/task", map[string]any{"task_id": id}, &task)
 		if task.ID != id {
@@ -174,5 +177,5 @@ func TestRecipeGDA(t *testing.T) {
 	if g.beats < 3 {
 		t.Errorf("%d heart-beats came in more than 8 s", g.beats)
 	}
-	fmt.Printf("\n| GDA, replayed | two plans ran once each, their ends were told, %d heart-beats |\n\n", g.beats)
+	fmt.Fprintf(os.Stdout, "\n| GDA, replayed | two plans ran once each, their ends were told, %d heart-beats |\n\n", g.beats)
 }

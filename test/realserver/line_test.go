@@ -122,7 +122,7 @@ func startGateway(t *testing.T, home string, files []*os.File, args ...string) *
 		t.Fatal(err)
 	}
 	g := &gatewayProcess{at: make(map[string]string), stderr: new(safeBuffer), gone: make(chan struct{})}
-	g.cmd = exec.Command(bin, append([]string{"gateway"}, args...)...) //nolint:noctx // the cleanup ends it, with a signal
+	g.cmd = exec.Command(bin, append([]string{"gateway"}, args...)...)
 	g.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+home, "XDG_CACHE_HOME="+home, "XDG_CONFIG_HOME="+home)
 	g.cmd.ExtraFiles = files
 	g.cmd.Stderr = g.stderr
@@ -162,7 +162,7 @@ func startGateway(t *testing.T, home string, files []*os.File, args ...string) *
 		}
 	}
 	go func() {
-		for range lines { //nolint:revive // nothing else goes to stdout; a full pipe would stop it
+		for range lines { // nothing else goes to stdout; a full pipe would stop it
 		}
 	}()
 	return g

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -52,7 +53,7 @@ func startQueue(t *testing.T, l *line) *queueService {
 	port.down()
 	_, number, _ := strings.Cut(port.address, ":")
 	q := &queueService{url: "http://" + port.address, log: new(safeBuffer)}
-	cmd := exec.Command(strings.TrimSpace(string(out)), "queue_service.py", config, number) //nolint:noctx // the cleanup ends it
+	cmd := exec.Command(strings.TrimSpace(string(out)), "queue_service.py", config, number)
 	cmd.Stdout, cmd.Stderr = q.log, q.log
 	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "MPLBACKEND=Agg")
 	if err := cmd.Start(); err != nil {
@@ -63,8 +64,8 @@ func startQueue(t *testing.T, l *line) *queueService {
 		_ = cmd.Wait()
 	})
 	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		if resp, err := http.Get(q.url + "/healthz"); err == nil { //nolint:noctx,gosec // our own
-			resp.Body.Close()
+		if nc, err := net.Dial("tcp", port.address); err == nil {
+			nc.Close()
 			return q
 		}
 		if time.Now().After(end) {
@@ -85,7 +86,7 @@ func (q *queueService) ask(t *testing.T, method, path string, in, out any) {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := new(http.Client).Do(req)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, q.log)
 	}
@@ -258,8 +259,10 @@ func (f queueFault) try(t *testing.T, s *Server, through string) string {
 	var want []string
 	for i := range queueTasks {
 		want = append(want, strconv.Itoa(i+1))
-		tasks = append(tasks, map[string]any{"name": "append_line", "instrument_session": "cm12345-1",
-			"params": map[string]any{"path": file, "line": want[i], "seconds": 0.5}})
+		tasks = append(tasks, map[string]any{
+			"name": "append_line", "instrument_session": "cm12345-1",
+			"params": map[string]any{"path": file, "line": want[i], "seconds": 0.5},
+		})
 	}
 	f.play(t, l)
 	begin := time.Now()

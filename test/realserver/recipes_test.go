@@ -121,7 +121,7 @@ func TestRecipeSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	words := strings.Fields(strings.ReplaceAll(start[1], "/etc/adamant/gateway.yaml", config))
-	cmd := exec.Command(words[0], words[1:]...) //nolint:noctx // it is told to end
+	cmd := exec.Command(words[0], words[1:]...)
 	log := new(safeBuffer)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{socket, stompSocket}
@@ -181,7 +181,7 @@ func TestRecipeNginx(t *testing.T) {
 	config := write(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(
 		"daemon off;\nmaster_process off;\npid %[1]s/pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\nclient_body_temp_path %[1]s/body;\nproxy_temp_path %[1]s/proxy;\nfastcgi_temp_path %[1]s/fastcgi;\nuwsgi_temp_path %[1]s/uwsgi;\nscgi_temp_path %[1]s/scgi;\ninclude %[2]s;\n}\n", dir, site))
 	log := new(safeBuffer)
-	cmd := exec.Command("nginx", "-p", dir, "-c", config, "-e", "stderr") //nolint:noctx // the cleanup ends it
+	cmd := exec.Command("nginx", "-p", dir, "-c", config, "-e", "stderr")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
