@@ -74,22 +74,22 @@ func callerMoments(c caller) []moment {
 	return ms
 }
 
-// trickery is what a faultproxy does to one request.
+// trickery is what a line does to one request.
 type trickery struct {
 	name string
-	play func(p *faultproxy.Proxy)
+	play func(l *line)
 }
 
 func trickeries() []trickery {
 	const put, start, post, tasks = http.MethodPut, "/worker/task", http.MethodPost, "/tasks"
 	return []trickery{
-		{"none", func(*faultproxy.Proxy) {}},
-		{"answer of PUT lost", func(p *faultproxy.Proxy) { p.LoseAnswer(put, start) }},
-		{"502 for the answer of PUT", func(p *faultproxy.Proxy) { p.HideAnswer(put, start) }},
-		{"PUT lost", func(p *faultproxy.Proxy) { p.LoseRequest(put, start) }},
-		{"PUT reset, delivered 2 s later", func(p *faultproxy.Proxy) { p.DeliverLate(put, start, 2*time.Second) }},
-		{"answer of POST lost", func(p *faultproxy.Proxy) { p.LoseAnswer(post, tasks) }},
-		{"answers of POST and PUT lost", func(p *faultproxy.Proxy) { p.LoseAnswer(post, tasks); p.LoseAnswer(put, start) }},
+		{"none", func(*line) {}},
+		{"answer of PUT lost", func(l *line) { l.proxy.LoseAnswer(put, start) }},
+		{"502 for the answer of PUT", func(l *line) { l.proxy.HideAnswer(put, start) }},
+		{"PUT lost", func(l *line) { l.proxy.LoseRequest(put, start) }},
+		{"PUT reset, delivered 2 s later", func(l *line) { l.late = 2 * time.Second; l.proxy.DeliverLate(put, start, l.late) }},
+		{"answer of POST lost", func(l *line) { l.proxy.LoseAnswer(post, tasks) }},
+		{"answers of POST and PUT lost", func(l *line) { l.proxy.LoseAnswer(post, tasks); l.proxy.LoseAnswer(put, start) }},
 	}
 }
 
@@ -118,7 +118,7 @@ func TestPromise5CallersLostAnswers(t *testing.T) {
 	for _, c := range all {
 		t.Run(strings.ReplaceAll(c.caller.name+"/"+c.trickery.name, " ", "-"), func(t *testing.T) {
 			l := lay(t, s, through)
-			c.trickery.play(l.proxy)
+			c.trickery.play(l)
 			rows = append(rows, fmt.Sprintf("| %s | %s | %s |", c.caller.name, c.trickery.name, strings.TrimSuffix(l.try(t, c.caller), ", no such moment")))
 		})
 	}
@@ -144,7 +144,7 @@ func (l *line) try(t *testing.T, c caller) string {
 	sends, spans := l.proxy.Sends(), l.proxy.Outages()
 	awaitEnd(spans, length(t))
 	l.proxy.End()
-	time.Sleep(200 * time.Millisecond) // what was held is being delivered
+	time.Sleep(200*time.Millisecond + l.late) // what was held is being delivered
 	if c.looks {
 		l.server.put(t, "ABORTING")
 	}

@@ -30,6 +30,7 @@ type line struct {
 	gateway *gatewayProcess   // nil unless through it
 	url     string            // where callers find the server
 	stomp   string            // and the broker, host:port
+	late    time.Duration     // how late a request may come to the server
 }
 
 // throughWhat is what THROUGH says.
