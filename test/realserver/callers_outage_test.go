@@ -112,7 +112,7 @@ func TestPromise5CallersLostAnswers(t *testing.T) {
 	}
 	if every, n, rng := choice(t); !every {
 		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		all = all[:min(max(n*2/5, 1), len(all))]
+		all = all[:min(max(n/4, 1), len(all))]
 	}
 	var rows []string
 	for _, c := range all {

@@ -182,7 +182,7 @@ func queueFaults() []queueFault {
 		l.proxy.Before(put, start, next)
 	}
 	return []queueFault{
-		{name: "none", play: func(*testing.T, *line) {}},
+		{name: "none", long: true, play: func(*testing.T, *line) {}},
 		{name: "the answer of each PUT is lost", play: func(_ *testing.T, l *line) {
 			for range queueTasks {
 				l.proxy.LoseAnswer(put, start)
@@ -193,7 +193,7 @@ func queueFaults() []queueFault {
 				l.proxy.DeliverLate(put, start, time.Second)
 			}
 		}},
-		{name: "an outage of 1 s at each PUT, of each kind", play: func(t *testing.T, l *line) {
+		{name: "an outage of 1 s at each PUT, of each kind", long: true, play: func(t *testing.T, l *line) {
 			for i, k := range kinds(t) {
 				l.proxy.Arm(faultproxy.Outage{Kind: k, For: time.Second, Request: 1 + i, Method: put, Path: start, Answered: i%2 == 0})
 			}
@@ -209,7 +209,7 @@ func queueFaults() []queueFault {
 				l.relay.up(t)
 			})
 		}},
-		{name: "the callers' broker is away for ever, after the third", play: func(_ *testing.T, l *line) {
+		{name: "the callers' broker is away for ever, after the third", long: true, play: func(_ *testing.T, l *line) {
 			each(l, func(k int) {
 				if k == 3 {
 					time.Sleep(200 * time.Millisecond)
