@@ -282,3 +282,23 @@ func TestHugeAnswers(t *testing.T) {
 		})
 	}
 }
+
+// TestNoPlans: an environment that has loaded nothing is named as that.
+func TestNoPlans(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Blueapi-Version", "1.21.1")
+		w.Header().Set("Content-Type", "application/json")
+		if strings.HasSuffix(r.URL.Path, "/plans") {
+			fmt.Fprint(w, `{"plans":[]}`)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"detail":"Item not found"}`)
+	}))
+	defer server.Close()
+	_, stderr, got := runHere(t.Context(), server.URL, "run", "count", "-i", "cm12345-1")
+	if want := "adamant: Plan 'count' was not recognised" + noPlans + "\n"; got != statusUsage || stderr != want {
+		t.Errorf("status %d, %q, not %q", got, stderr, want)
+	}
+}

@@ -69,13 +69,21 @@ func isOutage(err error) bool {
 
 func unknownPlan(ctx context.Context, v voice, c *blueapi.Client, name string) error {
 	var known []string
-	if plans, err := c.Plans(ctx); err == nil {
-		for _, p := range plans {
-			known = append(known, p.Name)
-		}
+	plans, err := c.Plans(ctx)
+	for _, p := range plans {
+		known = append(known, p.Name)
 	}
-	return ending{msg: v.errorf("Plan '%s' was not recognised%s", name, perhaps(name, known)), status: statusUsage}
+	hint := perhaps(name, known)
+	if err == nil && len(plans) == 0 {
+		hint = noPlans
+	}
+	return ending{msg: v.errorf("Plan '%s' was not recognised%s", name, hint), status: statusUsage}
 }
+
+// noPlans is what a server can come to that is reloaded while a plan runs: when its old
+// worker did not stop within 30 s, the environment that it made next was initialized, and
+// had neither plans nor devices (seen on 1.21.1). Another reload mends it.
+const noPlans = "; the server has no plans at all, as can be after a reload while a plan ran: 'adamant env --reload' has it load them"
 
 // perhaps suggests what may have been meant, if something like it is known.
 func perhaps(name string, known []string) string {
