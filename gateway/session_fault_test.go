@@ -3,8 +3,8 @@ package gateway_test
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
