@@ -125,6 +125,7 @@ func (g *Gateway) attempt(ctx context.Context, op *operation, a retry.Attempt) (
 		return reply{}, err
 	}
 	a.Heard()
+	g.origins.learn(op.header.Get("Origin"), resp.Header)
 	body, err := retryhttp.ReadBody(resp.Body, a, answerLimit)
 	_ = resp.Body.Close()
 	return judge(resp, body, err)

@@ -19,6 +19,9 @@
 //	503 withdrawn  the task named was deleted before it could start
 //	504 unknown    the request was sent, and nobody knows what it did; not to be repeated
 //
+// A page in a browser may read such an answer if the server's last answer to a page of its
+// origin, or to its preflight, let it read that.
+//
 // Callers that listen to the server's events by way of its message broker are served by
 // [Gateway.ServeStomp].
 //
@@ -38,7 +41,11 @@
 //     closed, with 1012. The reason says so and names the task: blueapi's Python client
 //     raises it as the text of a ConnectionClosedError, which is none of the exceptions
 //     that make its callers run a plan again. No frame of the server's says such a thing.
-//   - Without a Broker callers are told of the plan's states and of its end alone.
+//     A session is opened for that even if the server is away, since that client drops
+//     what an HTTP 503 says; callers who retry by themselves get that, and pages that
+//     were not let in before.
+//   - Without a Broker, or with one that is known to be away when the plan is started,
+//     callers are told of the plan's states and of its end alone.
 //   - A page in a browser may open a session if the server lets pages of its origin read,
 //     or if it is of the gateway's own host. The server lets all in if it has no list of
 //     origins.
@@ -154,6 +161,7 @@ type Gateway struct {
 	worker   sighting
 	hub      hub
 	running  running
+	origins  origins
 }
 
 func (g *Gateway) setUp() {
@@ -178,7 +186,7 @@ func (g *Gateway) setUp() {
 	single.Attempts, single.Wait = 1, 0
 	g.single = retryhttp.Transport{Base: base, Safety: safetyOf, RequestLimit: int64(g.maxBody()), Policy: single}
 	g.proxy = httputil.ReverseProxy{
-		Rewrite: g.rewrite, Transport: forward(g.pass), ModifyResponse: g.modify, ErrorHandler: fail,
+		Rewrite: g.rewrite, Transport: forward(g.pass), ModifyResponse: g.modify, ErrorHandler: g.fail,
 		FlushInterval: -1, ErrorLog: silent(),
 	}
 	g.starts.remember(g.Unsettled)
@@ -244,13 +252,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	leave, refusal := g.admit(c, r)
 	if refusal != nil {
 		c.did(TurnedAway)
-		refusal.write(out)
+		g.origins.open(*refusal, c).write(out)
 		return
 	}
 	defer leave()
 	if refusal := g.readBody(out, r, c); refusal != nil {
 		c.did(TurnedAway)
-		refusal.write(out)
+		g.origins.open(*refusal, c).write(out)
 		return
 	}
 	ctx := context.WithValue(r.Context(), callerKey{}, c)

@@ -86,7 +86,7 @@ func ofTheWay(seen, h http.Header) {
 // the answer be: there is nothing to stream.
 func (g *Gateway) serveKnown(ctx context.Context, w http.ResponseWriter, r *http.Request, c *caller) {
 	c.header = onward(r.Header)
-	a := g.aliases.show(g.answer(ctx, r, c)).to(c)
+	a := g.origins.open(g.aliases.show(g.answer(ctx, r, c)).to(c), c)
 	h := w.Header()
 	last := h["Connection"] // which readBody may have said
 	maps.Copy(h, a.header)
@@ -161,7 +161,7 @@ func (g *Gateway) pass(r *http.Request) (*http.Response, error) {
 	c := callerOf(r.Context())
 	if !c.route.free {
 		if err := g.hold.enter(r.Context()); err != nil {
-			return failed(err, retry.Safe).response(r), nil
+			return g.origins.open(failed(err, retry.Safe), c).response(r), nil
 		}
 		defer g.hold.leave()
 	}
@@ -171,8 +171,9 @@ func (g *Gateway) pass(r *http.Request) (*http.Response, error) {
 	}
 	resp, err := t.RoundTrip(r)
 	if err != nil {
-		return failed(err, safetyOf(r)).to(c).response(r), nil
+		return g.origins.open(failed(err, safetyOf(r)).to(c), c).response(r), nil
 	}
+	g.origins.learn(r.Header.Get("Origin"), resp.Header)
 	return resp, nil
 }
 
@@ -211,6 +212,6 @@ func (g *Gateway) location(c *caller, to string) string {
 }
 
 // fail answers a caller whose connection could not be made one to the server.
-func fail(w http.ResponseWriter, _ *http.Request, err error) {
-	refuse(nil, http.StatusBadGateway, err.Error()).write(w)
+func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, err error) {
+	g.origins.open(refuse(nil, http.StatusBadGateway, err.Error()), callerOf(r.Context())).write(w)
 }

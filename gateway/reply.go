@@ -36,6 +36,8 @@ type reply struct {
 	body   []byte
 	// spent tells that as much was tried as makes sense at once.
 	spent bool
+	// own tells that the gateway made it, and not the server.
+	own bool
 }
 
 // like makes an answer in the place of the server's. What the header of seen, an answer
@@ -51,7 +53,7 @@ func like(seen http.Header, status int, body any) reply {
 		}
 	}
 	h.Set("Content-Type", "application/json")
-	return reply{status: status, header: h, body: marshal(body)}
+	return reply{status: status, header: h, body: marshal(body), own: true}
 }
 
 // marshal writes JSON as blueapi does: compact, and without escapes for HTML.
