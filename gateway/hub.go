@@ -59,6 +59,7 @@ type hub struct {
 	broker string
 	since  time.Time
 	cause  error
+	mute   time.Time // when it did not answer a session
 }
 
 // told is a message that is kept.
@@ -301,4 +302,25 @@ func (h *hub) answered(c *caller) {
 	if h.serving && c.credentials() != "\n" {
 		h.latest = c.credentialsOnly()
 	}
+}
+
+// silent notes that the broker did not answer a session.
+func (h *hub) silent() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mute = time.Now()
+}
+
+// deaf reports whether the broker is known to be away, by a session or, if there are any
+// who listen, by their subscription.
+func (h *hub) deaf() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.broker == brokerAway || h.broker == brokerRefused:
+		return true
+	case h.broker == brokerConnected && h.since.After(h.mute):
+		return false
+	}
+	return !h.mute.IsZero() && time.Since(h.mute) < deafFor
 }

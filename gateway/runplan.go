@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -25,7 +26,7 @@ func (g *Gateway) serveRunPlan(w http.ResponseWriter, r *http.Request) {
 	}
 	c := callerOf(r.Context())
 	c.header = onward(r.Header)
-	seen, refusal := g.receive(r.Context(), c)
+	seen, refusal, away := g.receive(r.Context(), c)
 	if refusal != nil {
 		refusal.with("Connection", "close").to(c).write(w)
 		return
@@ -43,22 +44,33 @@ func (g *Gateway) serveRunPlan(w http.ResponseWriter, r *http.Request) {
 	// The caller sends its request but once: what it knows of retrying does not help here.
 	ctx, cancel := g.detached(retry.Detach(r.Context()))
 	defer cancel()
-	s := &session{g: g, c: c, conn: conn, polling: g.Broker == nil}
+	s := &session{g: g, c: c, conn: conn, away: away}
 	s.serve(ctx)
 }
 
 // receive asks the server whether it would let a caller in, and returns the header of
 // its answer, or the refusal.
 //
+// If nothing is heard of the server, that is away, and the session is opened to say so:
+// blueapi's Python client drops what an HTTP answer other than 401 and 403 says. It is a
+// refusal for callers who retry by themselves, and for pages that are not known to be let
+// in.
+//
 // The server refuses an upgrade as it refuses a read: without the right token. If it has
 // a list of origins, a page of another origin is refused too; if it has none it lets all
 // of them in. The read tells whether the origin is on the list, and not whether there is
 // one, so the gateway lets in only what is, and pages of its own host. Callers that are
 // no browsers name no origin.
-func (g *Gateway) receive(ctx context.Context, c *caller) (seen http.Header, refusal *reply) {
-	no := func(a reply) (http.Header, *reply) { return nil, &a }
+func (g *Gateway) receive(ctx context.Context, c *caller) (seen http.Header, refusal *reply, away error) {
+	no := func(a reply) (http.Header, *reply, error) { return nil, &a, nil }
 	out, err := g.call(ctx, c.environment())
 	if err != nil {
+		_, answered := lastAnswer(err)
+		tries, ok := errors.AsType[*retry.Error](err)
+		origin := c.header.Get("Origin")
+		if ok && !answered && ctx.Err() == nil && g.life.Err() == nil && !c.nested && (c.fromHere() || g.origins.permits(origin)) {
+			return nil, nil, tries
+		}
 		return no(notSent(err))
 	}
 	var env blueapi.Environment
@@ -73,7 +85,7 @@ func (g *Gateway) receive(ctx context.Context, c *caller) (seen http.Header, ref
 		a.body = []byte("Origin not on allow list")
 		return no(a)
 	}
-	return out.header, nil
+	return out.header, nil, nil
 }
 
 // fromHere reports whether a caller is no page in a browser, or one of the gateway's own

@@ -22,6 +22,8 @@ const (
 	lastFrames = 5 * time.Second
 	// pauseGrace is how long after a pause the server's own word of that is waited for.
 	pauseGrace = 500 * time.Millisecond
+	// deafFor is how long a broker is not waited for that did not answer a session.
+	deafFor = 10 * time.Second
 	// abortPatience is how long a server that is away is waited for, to abort the plan
 	// of a caller who has taken leave: as long as for a run.
 	abortPatience = time.Minute
@@ -35,6 +37,7 @@ type session struct {
 	g    *Gateway
 	c    *caller
 	conn *websocket.Conn
+	away error // why nothing can be started; nil if nothing is known to be in the way
 	out  outbox
 
 	// Guarded by mu.
@@ -182,6 +185,10 @@ func (s *session) aborts() bool {
 
 // run deals with the caller's request; attended ends when it has left.
 func (s *session) run(ctx, attended context.Context, first <-chan []byte) {
+	if s.away != nil {
+		s.notStarted(websocket.StatusTryAgainLater, s.away)
+		return
+	}
 	var text []byte
 	select {
 	case text = <-first:
@@ -244,8 +251,12 @@ func (s *session) start(ctx, attended context.Context, req blueapi.TaskRequest) 
 	if state, err := g.client.WorkerState(starting); err == nil && state != blueapi.StateIdle {
 		return nil, s.busy(starting, req)
 	}
-	asked := time.Now()
-	run, err := g.client.StartApart(starting, req, g.Broker, s.trace())
+	asked, broker := time.Now(), g.Broker
+	if g.hub.deaf() { // all who want to start something would wait for its silence
+		broker = nil
+	}
+	s.polling = broker == nil
+	run, err := g.client.StartApart(starting, req, broker, s.trace())
 	e, _ := errors.AsType[*blueapi.RunError](err)
 	switch {
 	case err == nil || e == nil:
@@ -360,7 +371,10 @@ func (s *session) trace() *blueapi.RunTrace {
 		},
 		Resumed: func(string) { s.paused = time.Time{} },
 		Event:   s.event,
-		Blind:   func(error) { s.polling = true },
+		Blind: func(error) {
+			s.polling = true
+			s.g.hub.silent()
+		},
 	}
 }
 

@@ -351,24 +351,37 @@ func TestSessionUnknown(t *testing.T) {
 	})
 }
 
-// TestSessionUnreachable: if the server cannot be reached, there is no session; if it
-// goes away meanwhile, the caller is told that nothing was started.
+// TestSessionUnreachable: if the server cannot be reached, or goes away before the plan is
+// asked for, the session tells that nothing was started, as blueapi's Python client shows
+// that; callers who retry by themselves, and pages that may be strangers, are refused.
+// What the server, or a proxy before it, has said stays an HTTP answer.
 func TestSessionUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
+		w.Inject(listed(page))
+		w.caller.get("/plans", "Origin", page)
 		conn, _, err := w.caller.open()
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.CloseNow()
 		w.Network().Set(memnet.Kill)
-		if _, resp, _ := w.caller.open(); resp == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Adamant-Verdict") != "not-sent" || resp.Header.Get("Retry-After") == "" {
-			t.Error(resp)
+		for _, headers := range [][]string{{"Retry-Layer", "mine"}, {"Origin", "http://evil.example"}} {
+			_, resp, _ := w.caller.open(headers...)
+			if resp == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Adamant-Verdict") != "not-sent" {
+				t.Error(resp)
+			}
 		}
 		say(t, conn, `{"task":`+nap+`}`)
-		got := rest(conn)
-		if got.frames != nil || got.code != websocket.StatusTryAgainLater || !strings.HasPrefix(got.reason, "not started, safe to run again") {
-			t.Errorf("%+v", got)
+		for _, got := range []told{rest(conn), w.caller.runPlan(nap), w.caller.runPlan(nap, "Origin", page)} {
+			if got.frames != nil || got.code != websocket.StatusTryAgainLater || !strings.HasPrefix(got.reason, "not started, safe to run again: ") {
+				t.Errorf("%+v", got)
+			}
+		}
+		for _, r := range w.did("GET", "/api/v2/run_plan") {
+			if r.Verdict != "not-sent" || r.Gone {
+				t.Errorf("%+v", r)
+			}
 		}
 		w.Network().Set(memnet.Healthy)
 		time.Sleep(time.Minute)
@@ -453,4 +466,62 @@ func TestTwoGateways(t *testing.T) {
 			t.Errorf("%d runs", n)
 		}
 	})
+}
+
+// TestSessionAnsweredOpen: what the server itself says to a caller who opens a session
+// stays an HTTP answer, though it is a failure.
+func TestSessionAnsweredOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		for _, status := range []int{401, 403, 429, 500} {
+			w.Heal()
+			w.Inject(func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+				a := next()
+				a.Status = status
+				return a
+			})
+			_, resp, err := w.caller.open()
+			if want := map[int]int{500: 503}[status]; err == nil || resp == nil || resp.StatusCode != max(want, status) {
+				t.Errorf("%d: %v %v", status, resp, err)
+			}
+		}
+	})
+}
+
+// TestSessionsWithoutBroker: a broker that is away, or refuses, holds up the first session
+// at most, and no start of any kind after that; sessions have events again once it is back.
+func TestSessionsWithoutBroker(t *testing.T) {
+	for name, listens := range map[string]bool{"nobody listens": false, "somebody listens": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, brokered)
+				if listens {
+					serveStomp(t, w, w.gateway.ServeStomp)
+				}
+				time.Sleep(time.Second)
+				w.Network().SetAt("broker.sim:61613", memnet.Kill)
+				time.Sleep(2 * time.Second)
+				begin := time.Now()
+				for range 5 {
+					if got := w.caller.runPlan(task("nap", `{"seconds":0.1}`)); got.code != 1000 || len(got.finals()) != 1 {
+						t.Errorf("%+v", got)
+					}
+					id := w.caller.submit(task("nap", `{"seconds":0.1}`))
+					if a := w.caller.start(id); a.status != 200 {
+						t.Error(a)
+					}
+					w.caller.await(id)
+				}
+				if d := time.Since(begin); len(w.Runs()) != 10 || d > 10*time.Second {
+					t.Errorf("%d runs in %v", len(w.Runs()), d)
+				}
+				w.Network().SetAt("broker.sim:61613", memnet.Healthy)
+				time.Sleep(20 * time.Second)
+				got := w.caller.runPlan(task("many_events", `{"n":3}`))
+				if got.code != 1000 || !strings.Contains(strings.Join(got.frames, ""), `"name":"event"`) {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
 }
