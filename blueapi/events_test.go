@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/internal/memnet"
 	"github.com/adamant-go/adamant/internal/stomp"
 )
 
@@ -314,6 +315,48 @@ func TestPauseIsNotTheEnd(t *testing.T) {
 		}
 		w.truth(t, "", result, err)
 	})
+}
+
+// TestResumedForLong: while a plan that was resumed goes on the server answers nobody,
+// for longer than a run is patient. The events tell that from a server that is gone.
+func TestResumedForLong(t *testing.T) {
+	for name, fall := range map[string]func(*world){
+		"the plan ends": nil, "the server is restarted": func(w *world) { w.Restart(time.Hour) },
+		"both are out of reach": func(w *world) { w.Network().Set(memnet.BlackHole) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world, r *record) {
+				other := w.newClient(t)
+				time.AfterFunc(time.Second, func() {
+					if _, err := other.Control(t.Context(), blueapi.Command{Verb: blueapi.Pause}); err != nil {
+						t.Error(err)
+					}
+				})
+				ctx, cancel := context.WithCancel(t.Context())
+				var resuming sync.WaitGroup
+				time.AfterFunc(5*time.Second, func() {
+					resuming.Go(func() { _, _ = other.Control(ctx, blueapi.Command{Verb: blueapi.Resume}) })
+				})
+				begin := time.Now()
+				fell := time.AfterFunc(400*time.Second, func() {
+					if fall != nil {
+						fall(w)
+					}
+				})
+				defer fell.Stop()
+				result, err := w.client.Run(t.Context(), request("nap", `{"seconds":600}`))
+				took := time.Since(begin)
+				cancel()
+				resuming.Wait()
+				switch {
+				case fall == nil && (err != nil || result.Reason != blueapi.NotRecorded || took < 600*time.Second || took > 606*time.Second):
+					t.Errorf("%+v, %v after %v", result, err, took)
+				case fall != nil && (result.Reason != blueapi.Silent || took < 400*time.Second || took > 540*time.Second):
+					t.Errorf("%+v, %v after %v", result, err, took)
+				}
+			})
+		})
+	}
 }
 
 // TestWaitAgainForEvents: who leaves and comes back misses no event.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/adamant-go/adamant/retry"
 )
 
 const (
@@ -102,6 +104,10 @@ func (r *Run) watch(ctx context.Context) error {
 				r.drain(ctx, events)
 				return nil
 			}
+			if s.err != nil && r.resuming(events, s.err) {
+				look.Reset(lastPoll)
+				continue
+			}
 			if s.err != nil {
 				return s.err
 			}
@@ -141,6 +147,18 @@ func (r *Run) watch(ctx context.Context) error {
 			return r.end(Unknown, Abandoned, ctx.Err())
 		}
 	}
+}
+
+// resuming reports whether a look has failed for the reason that the plan was paused and
+// goes on: then 1.21.1 answers nobody until it has ended, however long that takes. Only
+// a broker that is heard tells that from a server that is gone.
+func (r *Run) resuming(events <-chan Event, err error) bool {
+	e, ok := errors.AsType[*RunError](err)
+	if !ok || e.Reason != Silent || !r.interrupted || r.paused || events == nil || r.events.away {
+		return false
+	}
+	_, silent := errors.AsType[*retry.SilenceError](e.Err)
+	return silent
 }
 
 // event deals with an event, and reports whether it says that the task has ended.
