@@ -51,14 +51,25 @@ func (r *Run) Close() { r.events.close() }
 
 // outcome is what the record of a plan that has ended means.
 func (r *Run) outcome() Result {
-	result := Result{Word: Done, Reason: Ended, TaskID: r.task, Started: true, Task: r.seen, Outcome: r.seen.Outcome}
-	switch o := r.seen.Outcome; {
+	result := r.seen.End()
+	result.TaskID = r.task
+	if result.Reason == Ended && r.interrupted {
+		result.Reason, result.Outcome = NotRecorded, nil
+	}
+	if result.Reason == NotRecorded {
+		result.EndedBy = r.endedBy
+	}
+	return result
+}
+
+// End is what the record of a task whose plan has ended means, if that was not paused.
+func (t *Task) End() Result {
+	result := Result{Word: Done, Reason: Ended, TaskID: t.ID, Started: true, Task: t, Outcome: t.Outcome}
+	switch o := t.Outcome; {
 	case o == nil || o.Type == interrupted:
-		result.Reason, result.Outcome, result.EndedBy = NotRecorded, nil, r.endedBy
+		result.Reason, result.Outcome = NotRecorded, nil
 	case unpublished(o):
 		result.Reason, result.Outcome = Unpublished, nil
-	case r.interrupted:
-		result.Reason, result.Outcome, result.EndedBy = NotRecorded, nil, r.endedBy
 	}
 	return result
 }

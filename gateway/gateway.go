@@ -110,11 +110,16 @@ type Gateway struct {
 	// AliasStore keeps the aliases for the gateway that comes after this one; nil
 	// keeps nothing.
 	AliasStore AliasStore
-	// Journal keeps what becomes of the tasks that callers start; nil keeps nothing.
+	// Journal keeps what becomes of the tasks that callers start, and their ends as far
+	// as the gateway hears of them; nil keeps nothing.
 	Journal blueapi.Journal
 	// Unsettled are the starts that an earlier gateway did not live to settle: no
 	// request to start one of these tasks is sent again.
 	Unsettled []blueapi.Attachment
+	// Begun are the plans that an earlier gateway has started, and whose end the journal
+	// does not have: who has listened to that gateway may still wait for it. Only of
+	// these does a gateway tell an end that came before its own start.
+	Begun []blueapi.Attachment
 	// Trace observes the calls to the server; nil means nobody does. The context of
 	// each is that of the caller's request.
 	Trace *retry.Trace
@@ -157,6 +162,7 @@ type Gateway struct {
 	hold     hold
 	merger   merger
 	starts   starts
+	unended  unended
 	aliases  aliases
 	worker   sighting
 	hub      hub
@@ -173,9 +179,10 @@ func (g *Gateway) setUp() {
 	}
 	base := g.base()
 	g.trace = retry.JoinTraces(g.Trace, g.ownTrace())
+	g.unended.remember(g, g.Begun)
 	g.client = &blueapi.Client{
 		URL: g.upstream.String(), Transport: base, Gate: &g.gate, Wait: g.Wait, Trace: g.trace,
-		Header: identify, Journal: g.Journal, RunTrace: g.hub.trace(g.starts.trace()),
+		Header: identify, Journal: g.keeper(), RunTrace: g.hub.trace(g.starts.trace()),
 	}
 	g.wire.Base = base
 	g.transport = retryhttp.Transport{

@@ -71,14 +71,16 @@ type told struct {
 
 // followed is a task that was seen to run.
 type followed struct {
-	id   string
-	env  string             // the environment that it is in; "" if that was not read
-	as   *caller            // with whose credentials it is read; nil: anybody's
-	last time.Time          // when it was heard of
-	told bool               // that it runs
-	over bool               // its end was told
-	seen *blueapi.Task      // its record; nil if it was not read
-	stop context.CancelFunc // ends the watching; nil if nobody watches
+	id     string
+	env    string             // the environment that it is in; "" if that was not read
+	as     *caller            // with whose credentials it is read; nil: anybody's
+	last   time.Time          // when it was heard of
+	told   bool               // that it runs
+	before bool               // an earlier gateway has started it
+	paused bool               // it was, after which nobody records how it ends
+	over   bool               // its end was told
+	seen   *blueapi.Task      // its record; nil if it was not read
+	stop   context.CancelFunc // ends the watching; nil if nobody watches
 }
 
 // The states of the broker, as StompStatus has them.
@@ -202,20 +204,25 @@ func (h *hub) event(e blueapi.Event) {
 	switch {
 	case e.TaskID == "":
 	case t == nil && ends:
-		t = &followed{id: e.TaskID}
-		h.tasks[t.id] = t
+		t = h.know(e.TaskID)
 	case t == nil:
 		t = h.follow(e.TaskID, nil)
 	}
 	if t != nil {
 		t.last, t.told = e.At, true
+		t.paused = t.paused || e.Worker != nil && e.Worker.State == blueapi.StatePaused
 	}
 	if !ends {
 		h.tell(h.message(e), nil)
 		return
 	}
 	h.tell(h.message(e), t)
-	h.end(t)
+	seen := blueapi.Task{ID: t.id, Outcome: e.Worker.Task.Outcome}
+	result := seen.End()
+	if t.paused && result.Reason == blueapi.Ended {
+		result.Reason, result.Outcome = blueapi.NotRecorded, nil
+	}
+	h.end(t, result)
 }
 
 // tell tells everybody, with the lock held. ends is the task of which it is the last word;
@@ -251,8 +258,8 @@ func (h *hub) keep(t told) {
 func (h *hub) follow(id string, as *caller) *followed {
 	t := h.tasks[id]
 	if t == nil {
-		t = &followed{id: id, last: time.Now()}
-		h.tasks[id] = t
+		t = h.know(id)
+		t.last = time.Now()
 	}
 	if as != nil {
 		t.as = as
@@ -261,8 +268,16 @@ func (h *hub) follow(id string, as *caller) *followed {
 	return t
 }
 
-// end notes that the end of a task was told, with the lock held.
-func (h *hub) end(t *followed) {
+// know makes a task known, with the lock held.
+func (h *hub) know(id string) *followed {
+	t := &followed{id: id, before: h.gateway.unended.isBefore(id)}
+	h.tasks[id] = t
+	return t
+}
+
+// end notes that the end of a task was told, and what it was, with the lock held.
+func (h *hub) end(t *followed, result blueapi.Result) {
+	h.gateway.unended.over(t.id, result)
 	t.over, t.seen = true, nil
 	if t.stop != nil {
 		t.stop()
@@ -285,6 +300,13 @@ func (h *hub) started(ctx context.Context, id string) {
 	if t := h.tasks[id]; t == nil || !t.over {
 		h.follow(id, as)
 	}
+}
+
+// unheard reports whether nobody listens, or may come back to listen.
+func (h *hub) unheard() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.serving || len(h.peers) == 0 && time.Since(h.idle) > returnLimit
 }
 
 // starting tells that a caller has asked for a task to be started.

@@ -41,7 +41,8 @@ type Record struct {
 	Op     string
 	Method string
 	Path   string
-	// Task is the task that was to be started, by the id that its caller knows.
+	// Task is the task that was to be started, or whose end was told, by the id that
+	// callers know; "" if a session has started none.
 	Task string
 	// Status is that of the answer; 0 if none was begun.
 	Status int

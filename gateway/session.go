@@ -296,6 +296,9 @@ func (s *session) refuse(ctx context.Context, err error, plan string) {
 	if !ok {
 		e = &blueapi.RunError{Result: blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Unreachable}, Plan: plan, Err: err}
 	}
+	if e.Word == blueapi.NotStarted {
+		s.c.task = ""
+	}
 	switch {
 	case e.Word == blueapi.Unknown:
 		if s.aborts() && e.TaskID != "" {

@@ -56,7 +56,7 @@ func (g *Gateway) notice(c *caller, out outcome) {
 		var task blueapi.Task
 		id := g.aliases.real(c.route.id)
 		_, doubt := g.starts.isUnsettled(id)
-		if !doubt && !g.running.has(id) || json.Unmarshal(out.body, &task) != nil {
+		if !doubt && !g.running.has(id) && !g.unended.has(id) || json.Unmarshal(out.body, &task) != nil {
 			return
 		}
 		if doubt && !task.IsPending {
@@ -64,6 +64,9 @@ func (g *Gateway) notice(c *caller, out outcome) {
 		}
 		if task.Outcome != nil { // a paused one is complete too
 			g.running.over(task.ID, out.sent)
+			if g.hub.unheard() { // otherwise it is over when those who listen were told
+				g.unended.over(task.ID, task.End())
+			}
 		}
 	case "GET /worker/state":
 		var state blueapi.WorkerState

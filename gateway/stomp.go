@@ -52,9 +52,9 @@ const (
 //     first.
 //     Who takes leave within 11 s of that is answered when they are over: the Python client
 //     would hang otherwise.
-//   - For 30 s after its start a gateway tells the end of the server's last task, and
-//     those of others that were not started through it, to all who come: who has lost a
-//     gateway that was there before may wait for that.
+//   - For 30 s after its start a gateway tells the ends of the plans in Begun to all who
+//     come, that of the server's last task also if it came before: who has lost the
+//     gateway that was there before may wait for it.
 //
 // Who only listens need not send anything, not even heart-beats; SEND and transactions
 // are refused. A caller for which 32 MiB wait is cut off.
@@ -143,7 +143,7 @@ func (h *hub) subscribe(s *stomp.Subscriber) error {
 	young := now.Sub(h.gateway.since) < returnLimit
 	connection.returned = connection.returned || young
 	for _, t := range h.history {
-		if n := t.message.Number; n > from || t.ends != nil && (n > ends || young && t.ends.as == nil) {
+		if n := t.message.Number; n > from || t.ends != nil && (n > ends || young && t.ends.before) {
 			s.Send(t.message)
 			h.counts.Replayed++
 		}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -323,6 +324,11 @@ func TestStompWithoutBroker(t *testing.T) {
 				if s.Broker != tc.state || s.Since.IsZero() || (s.Cause == "") != (tc.state == "connected" || tc.state == "none") {
 					t.Errorf("%+v", s)
 				}
+				for _, r := range w.did("STOMP", topic) {
+					if r.Task != id || r.Deed != gateway.Healed {
+						t.Errorf("%+v", r)
+					}
+				}
 				if healed := !strings.Contains(tc.want, "IDLE, "); s.Healed != map[bool]int64{true: 1}[healed] || len(w.did("STOMP", topic)) != int(s.Healed) {
 					t.Errorf("%+v, %v", s, w.did("STOMP", topic))
 				}
@@ -499,11 +505,103 @@ func TestStompAlias(t *testing.T) {
 	}
 }
 
+// starts is a journal in memory.
+type starts struct {
+	mu   sync.Mutex
+	runs []blueapi.Entry // the last of each
+}
+
+func (s *starts) Record(_ context.Context, e blueapi.Entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs = append(slices.DeleteFunc(s.runs, func(r blueapi.Entry) bool { return r.RunID == e.RunID }), e)
+	return nil
+}
+
+// begun are the runs that were started and have no end.
+func (s *starts) begun() (all []blueapi.Attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.runs {
+		if e.Step == blueapi.StepStarted {
+			all = append(all, blueapi.Attachment{RunID: e.RunID, TaskID: e.TaskID, EnvironmentID: e.EnvironmentID, Step: e.Step, At: e.At})
+		}
+	}
+	return all
+}
+
+// following makes the gateway that comes after the world's, which has ended.
+func following(t *testing.T, w *world, kept *starts) *gateway.Gateway {
+	g := w.gateway
+	next := &gateway.Gateway{Upstream: g.Upstream, Transport: g.Transport, Broker: g.Broker, Log: g.Log, Journal: kept, Begun: kept.begun()}
+	t.Cleanup(func() { next.Close() })
+	serveStomp(t, w, next.ServeStomp)
+	return next
+}
+
+// TestStompOldEnd: what had ended before a gateway was started is told to nobody, if
+// those who listened to the one before it were told, if nobody did, or if it was not
+// started there.
+func TestStompOldEnd(t *testing.T) {
+	for name, tc := range map[string]struct{ listens, elsewhere, read, brokerless bool }{
+		"told": {listens: true}, "told by record": {listens: true, brokerless: true}, "heard of": {},
+		"read": {read: true, brokerless: true}, "another's": {elsewhere: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kept := &starts{}
+			inStomp(t, func(w *world) {
+				if w.gateway.Journal = kept; tc.brokerless {
+					w.gateway.Broker = nil
+				}
+			}, func(t *testing.T, w *world) {
+				time.Sleep(time.Minute) // nobody comes back
+				var e *ear
+				if tc.listens {
+					e = newEar(w)
+				}
+				id := ""
+				if tc.elsewhere {
+					w.gateway.Close()
+					other := &blueapi.Client{URL: "http://blueapi.example", Transport: w.gateway.Transport}
+					defer other.Close()
+					if _, err := other.Run(t.Context(), blueapi.TaskRequest{Name: "nap", Params: json.RawMessage(`{"seconds":0.5}`), InstrumentSession: "cm1-1"}); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					id = w.caller.submit(nap)
+					w.caller.start(id)
+				}
+				if tc.read {
+					w.caller.await(id)
+				}
+				time.Sleep(3 * time.Second)
+				if e != nil {
+					e.leave()
+				}
+				w.gateway.Close()
+				if left := kept.begun(); len(left) > 0 {
+					t.Errorf("no end of %v", left)
+				}
+				next := following(t, w, kept)
+				e = newEar(w)
+				time.Sleep(time.Minute)
+				if s := next.Status().Stomp; s.Healed != 0 {
+					t.Errorf("%+v", s)
+				}
+				if got := words(e.heard(), ""); got != "" {
+					t.Errorf("told: %s", got)
+				}
+			})
+		})
+	}
+}
+
 // TestStompAnotherGateway: who has lost a gateway that was killed is told the end by the
 // one that comes after it, whether the plan has ended by then or not.
 func TestStompAnotherGateway(t *testing.T) {
 	for _, seconds := range []string{"0.5", "30"} {
-		inStomp(t, nil, func(t *testing.T, w *world) {
+		kept := &starts{}
+		inStomp(t, func(w *world) { w.gateway.Journal = kept }, func(t *testing.T, w *world) {
 			e := newEar(w)
 			id := w.caller.submit(task("nap", `{"seconds":`+seconds+`}`))
 			if a := w.caller.start(id); a.status != 200 {
@@ -515,9 +613,7 @@ func TestStompAnotherGateway(t *testing.T) {
 				t.Fatal("too late")
 			}
 			time.Sleep(time.Second)
-			next := &gateway.Gateway{Upstream: w.gateway.Upstream, Transport: w.gateway.Transport, Broker: w.gateway.Broker}
-			defer next.Close()
-			serveStomp(t, w, next.ServeStomp)
+			following(t, w, kept)
 			time.Sleep(10 * time.Second) // as bluesky-stomp does
 			e = newEar(w)
 			came := time.Now()

@@ -299,6 +299,7 @@ func (g *Gateway) withdrawn(ctx context.Context, seen http.Header, id string, co
 // begun is the server's answer to the start of a task.
 func (g *Gateway) begun(ctx context.Context, seen http.Header, id string) reply {
 	g.starts.settled(id)
+	g.unended.began(id)
 	g.hub.started(ctx, id)
 	now := time.Now()
 	g.worker.saw(id, now)

@@ -105,9 +105,9 @@ func (h *hub) lookAround(ctx context.Context) error {
 	}
 	if idle := state == blueapi.StateIdle || state == blueapi.StatePanicked; idle {
 		// It ended before anybody who is here could wait for it; unless those did who
-		// have lost another gateway, which was here before this one.
-		young := time.Since(h.gateway.since) < returnLimit
-		if id == before || first && !young {
+		// have lost the gateway that was here before this one, and has started it.
+		waited := time.Since(h.gateway.since) < returnLimit && h.gateway.unended.isBefore(id)
+		if id == before || first && !waited {
 			return nil
 		}
 	}
@@ -175,8 +175,8 @@ func (h *hub) watch(ctx context.Context, t *followed) {
 			}
 		}
 		if env != "" {
-			if unknown, over := h.outcome(asking, t, env); over {
-				h.heal(ctx, t, unknown)
+			if result, unknown, over := h.outcome(asking, t, env); over {
+				h.heal(ctx, t, result, unknown)
 				return
 			}
 		}
@@ -186,33 +186,33 @@ func (h *hub) watch(ctx context.Context, t *followed) {
 
 // outcome waits for the end of a task by the rules of blueapi's client, and reports
 // whether it is over. If its record does not say how it ended, unknown says why.
-func (h *hub) outcome(ctx context.Context, t *followed, env string) (unknown string, over bool) {
+func (h *hub) outcome(ctx context.Context, t *followed, env string) (result blueapi.Result, unknown string, over bool) {
 	run, err := h.gateway.client.Attach(ctx, blueapi.Attachment{TaskID: t.id, EnvironmentID: env, Step: blueapi.StepStarted})
 	if err != nil {
-		return "", false
+		return result, "", false
 	}
 	defer run.Close()
-	result, err := run.Wait(ctx)
+	result, err = run.Wait(ctx)
 	if err == nil {
 		h.mu.Lock()
 		t.seen = result.Task
 		h.mu.Unlock()
-		return "", result.Task != nil
+		return result, "", result.Task != nil
 	}
 	e, ok := errors.AsType[*blueapi.RunError](err)
 	if !ok {
-		return "", false
+		return result, "", false
 	}
 	switch e.Reason {
 	case blueapi.EnvironmentChanged:
 	case blueapi.RecordLost, blueapi.Removed: // or it must not be seen by the one who asks
 		if !h.left(ctx, t.id) {
-			return "", false
+			return result, "", false
 		}
 	default:
-		return "", false
+		return result, "", false
 	}
-	return h.gateway.aliases.text(e.Error()), true
+	return result, h.gateway.aliases.text(e.Error()), true
 }
 
 // left waits until the worker is done with a task that has no record.
@@ -237,7 +237,7 @@ func (h *hub) left(ctx context.Context, id string) bool {
 
 // heal tells the end of a task that is over, unless the server does. Its words are
 // waited for until there have been none of that task for a moment.
-func (h *hub) heal(ctx context.Context, t *followed, unknown string) {
+func (h *hub) heal(ctx context.Context, t *followed, result blueapi.Result, unknown string) {
 	over := time.Now()
 	for {
 		h.mu.Lock()
@@ -257,11 +257,14 @@ func (h *hub) heal(ctx context.Context, t *followed, unknown string) {
 		sleep(ctx, rest)
 	}
 	h.tell(h.ending(t, unknown), t)
-	h.end(t)
+	h.end(t, result)
 	h.counts.Healed++
 	h.mu.Unlock()
 	if log := h.gateway.Log; log != nil {
-		log(Record{At: over, Took: time.Since(over), Op: "STOMP", Method: "STOMP", Path: h.destination, Deed: Healed})
+		log(Record{
+			At: over, Took: time.Since(over), Op: "STOMP", Method: "STOMP", Path: h.destination,
+			Task: h.gateway.aliases.shown(t.id), Deed: Healed,
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/internal/config"
 )
 
@@ -25,19 +27,23 @@ import (
 //
 //	caller [-c FILE] get PATH...     prints the statuses of the answers
 //	caller [-c FILE] run SECONDS     submits a nap, starts it and looks until it is over
+//	caller -c FILE hear SECONDS      has a nap run, and waits for the event of its end
 //	caller wait SIGNAL               waits for a signal, and says so
 //
 // Its server is the file's, or that of BLUEAPI_HOST.
 func caller() {
 	args := os.Args[1:]
 	server := os.Getenv("BLUEAPI_HOST")
+	var broker *blueapi.Broker
 	if args[0] == "-c" {
 		c, err := config.Load("", args[1])
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		server, args = c.URL, args[2:]
+		if server, args = c.URL, args[2:]; c.Stomp.Enabled {
+			broker = &blueapi.Broker{Address: strings.TrimPrefix(c.Stomp.URL, "tcp://")}
+		}
 	}
 	asker := asker{server: server}
 	switch args[0] {
@@ -47,6 +53,8 @@ func caller() {
 		}
 	case "run":
 		asker.run(args[1])
+	case "hear":
+		asker.hear(broker, args[1])
 	case "wait":
 		came := make(chan os.Signal, 2)
 		signal.Notify(came, syscall.SIGUSR1, syscall.SIGINT, syscall.SIGTERM)
@@ -108,6 +116,37 @@ func (a *asker) run(seconds string) {
 		say("looked: %s", said)
 	}
 	fmt.Printf("complete: %v, errors: %d\n", task.IsComplete, a.errors)
+}
+
+// hear waits for the end as blueapi's Python client does, which asks for nothing then.
+func (a *asker) hear(broker *blueapi.Broker, seconds string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	l := broker.Listen(ctx)
+	defer l.Close()
+	if err := l.Subscribed(ctx); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	var task struct {
+		ID string `json:"task_id"`
+	}
+	a.ask(http.MethodPost, "/tasks", fmt.Sprintf(`{"name": "nap", "params": {"seconds": %s}, "instrument_session": "cm12345-1"}`, seconds), &task)
+	fmt.Println("started:", a.ask(http.MethodPut, "/worker/task", fmt.Sprintf(`{"task_id": %q}`, task.ID), nil))
+	fmt.Println(awaitEnd(ctx, l, task.ID))
+}
+
+// awaitEnd says of which task it has heard the end.
+func awaitEnd(ctx context.Context, l *blueapi.Listener, task string) string {
+	for {
+		e, err := l.Next(ctx)
+		if err != nil {
+			return err.Error()
+		}
+		if w := e.Worker; w != nil && w.State == blueapi.StateIdle && w.Task != nil && w.Task.Complete && (task == "" || e.TaskID == task) {
+			return "the end of " + e.TaskID
+		}
+	}
 }
 
 func TestPointing(t *testing.T) {
@@ -253,7 +292,12 @@ func TestExecTally(t *testing.T) {
 		{Method: "PUT", Status: 200, Task: "d", Attempts: 3}, // when it was asked again
 		{Method: "GET", Status: 404, Attempts: 1},
 		{Method: "GET", Gone: true},
-		{Method: "STOMP", Path: "/topic/public.worker.event", Status: 200, Deed: "healed"},
+		{Method: "STOMP", Path: "/topic/public.worker.event", Task: "a", Deed: "healed"}, // of no request
+		{Method: "GET", Status: 101, Attempts: 5, Task: "e"},
+		{Method: "GET", Status: 101, Attempts: 5, Task: "f", Gone: true},
+		{Method: "GET", Status: 101, Attempts: 5, Task: "g", Verdict: "unknown"},
+		{Method: "GET", Status: 101, Attempts: 5, Task: "h", Verdict: "not-sent"},
+		{Method: "GET", Status: 101, Attempts: 2}, // the server was busy
 		{At: begin.Add(8 * time.Second), Event: outageBegan},
 	} {
 		b, err := json.Marshal(line)
@@ -267,9 +311,10 @@ func TestExecTally(t *testing.T) {
 	tally.restarted()
 	r := tally.end(begin.Add(10 * time.Second))
 	want := []string{
-		"2 outages (longest 2.0 s) in 12 requests: 3 requests were sent again, 1 start settled without sending it again, " +
-			"1 lost task started under its own id, 1 end event made up for, the gateway was started again once; 3 failed",
+		"2 outages (longest 2.0 s) in 16 requests: 3 requests were sent again, 1 start settled without sending it again, " +
+			"1 lost task started under its own id, 1 end event made up for, the gateway was started again once; 5 failed",
 		"task c: it is not known whether it was started: 'adamant -h http://s task c' shows what the server has of it",
+		"task g: it is not known whether it was started: 'adamant -h http://s task g' shows what the server has of it",
 	}
 	if diff := cmp.Diff(want, r.lines()); diff != "" {
 		t.Error(diff)
@@ -286,7 +331,7 @@ func TestExecTally(t *testing.T) {
 	if err != nil || !cmp.Equal(r, again) {
 		t.Errorf("%v: %s", err, cmp.Diff(r, again))
 	}
-	if !cmp.Equal(r.Started, []string{"a", "b", "d"}) || !r.Outages[1].Lasting || r.Outages[0].Lasting || r.Gone != 1 {
+	if !cmp.Equal(r.Started, []string{"a", "b", "d", "e", "f"}) || !r.Outages[1].Lasting || r.Outages[0].Lasting || r.Gone != 2 {
 		t.Errorf("%s", b)
 	}
 }

@@ -45,7 +45,12 @@ type startedGateway struct {
 // it serves.
 func startGateway(t *testing.T, upstream string, args ...string) *startedGateway {
 	t.Helper()
-	dir := t.TempDir()
+	return startGatewayIn(t, t.TempDir(), upstream, args...)
+}
+
+// startGatewayIn is startGateway with the journal of a directory.
+func startGatewayIn(t *testing.T, dir, upstream string, args ...string) *startedGateway {
+	t.Helper()
 	args = append([]string{
 		"gateway", "--upstream", upstream, "--listen", ":0", "--admin", ":0",
 		"--records", filepath.Join(dir, "records"),

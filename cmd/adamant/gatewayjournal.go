@@ -12,7 +12,7 @@ import (
 
 // gatewayJournal keeps what a gateway starts at one server. A run is owned from its
 // intent until its plan has been started, or was not: the plan's end is its caller's to
-// see. A nil gatewayJournal keeps nothing.
+// see, and kept if the gateway hears of it. A nil gatewayJournal keeps nothing.
 type gatewayJournal struct {
 	journal *journal.Journal
 	server  string // as the journal names it
@@ -85,12 +85,33 @@ func (j *gatewayJournal) giveUp(id string) {
 // unsettled are the starts that nobody has lived to settle: those of earlier gateways,
 // and of whoever else of this user asks this server for plans.
 func (j *gatewayJournal) unsettled(ctx context.Context) ([]blueapi.Attachment, error) {
-	runs, err := j.journal.Runs(ctx, journal.Query{Server: j.server, Unsettled: true, Limit: maxUnsettled})
+	return j.left(ctx, journal.Query{Unsettled: true, Limit: maxUnsettled}, blueapi.StepStarting)
+}
+
+// maxBegun is how many runs are looked at whose end is not known: those who have begun
+// them wait for the latest of them, if at all.
+const maxBegun = 100
+
+// begun are the plans that earlier gateways have started, or others who have died, and
+// whose end nobody has kept.
+func (j *gatewayJournal) begun(ctx context.Context) ([]blueapi.Attachment, error) {
+	return j.left(ctx, journal.Query{Unfinished: true, Limit: maxBegun}, blueapi.StepStarted)
+}
+
+// left are the runs of a query that nobody owns, if this was their last step before any
+// end.
+func (j *gatewayJournal) left(ctx context.Context, q journal.Query, last blueapi.Step) ([]blueapi.Attachment, error) {
+	q.Server = j.server
+	runs, err := j.journal.Runs(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	var all []blueapi.Attachment
 	for _, r := range runs {
+		step := beforeEnd(r)
+		if runStep(step.Step) != last {
+			continue
+		}
 		owned, err := j.journal.Owned(r.ID)
 		if err != nil {
 			return nil, err
@@ -101,7 +122,7 @@ func (j *gatewayJournal) unsettled(ctx context.Context) ([]blueapi.Attachment, e
 		}
 		all = append(all, blueapi.Attachment{
 			RunID: r.ID, Plan: r.Plan, TaskID: task, EnvironmentID: env,
-			Step: blueapi.StepStarting, At: beforeEnd(r).At, Owned: true,
+			Step: last, At: step.At, Owned: true,
 		})
 	}
 	slices.Reverse(all) // the latest word on a task is the last

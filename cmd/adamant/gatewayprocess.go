@@ -111,6 +111,9 @@ func (p *gatewayProcess) openFront(ctx context.Context, u config.Upstream) (err 
 		if g.Unsettled, err = f.kept.unsettled(ctx); err != nil {
 			return fmt.Errorf("the journal: %s", journalTrouble(err))
 		}
+		if g.Begun, err = f.kept.begun(ctx); err != nil {
+			return fmt.Errorf("the journal: %s", journalTrouble(err))
+		}
 	}
 	server := redacted(u.URL)
 	g.Log = func(r gateway.Record) {
