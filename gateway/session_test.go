@@ -525,3 +525,17 @@ func TestSessionsWithoutBroker(t *testing.T) {
 		})
 	}
 }
+
+// TestSessionStartedNone: the record of a session that has started no task names none.
+func TestSessionStartedNone(t *testing.T) {
+	for _, fails := range []blueapi.Step{0, blueapi.StepStarting} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, func(w *world) { brokered(w); w.gateway.Journal = &diary{failAt: fails} })
+			w.caller.runPlan(nap)
+			time.Sleep(time.Minute)
+			if all := w.did("GET", "/api/v2/run_plan"); len(all) != 1 || (all[0].Task == "") != (fails != 0) {
+				t.Errorf("step %d fails: %+v", fails, all)
+			}
+		})
+	}
+}

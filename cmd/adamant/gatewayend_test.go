@@ -33,7 +33,7 @@ func TestExecOldEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range 3 {
-		cmd := exec.CommandContext(t.Context(), "adamant", "exec", "--report", file, "--", "caller", "-c", config, "hear", "0.2")
+		cmd := exec.CommandContext(t.Context(), "adamant", "exec", "--report", file, "--", "caller", "-c", config, "hear", "1")
 		cmd.Env = append(os.Environ(), quickExit, "HOME="+dir, "XDG_STATE_HOME="+dir, "TMPDIR="+dir, "XDG_RUNTIME_DIR=")
 		out, err := cmd.CombinedOutput()
 		if err != nil || strings.Contains(string(out), "made up") || !strings.Contains(string(out), "the end of ") {
