@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -48,8 +47,9 @@ const (
 //   - Who has lost a connection, and comes back from the same address within 30 s with
 //     the same login and id of subscription, gets what was told meanwhile, up to 64 MiB
 //     of it. What the network has lost with the connection is lost, except for the ends
-//     of tasks, which are told again. Of several such callers, who was lost last goes
-//     first.
+//     of tasks, which are told again. Several such callers look alike: each, and who comes
+//     for the first time, is told the ends that any of them may have missed, and what was
+//     told since the last of them was lost.
 //     Who takes leave within 11 s of that is answered when they are over: the Python client
 //     would hang otherwise.
 //   - For 30 s after its start a gateway tells the ends of the plans in Begun to all who
@@ -133,7 +133,7 @@ func (h *hub) subscribe(s *stomp.Subscriber) error {
 		mine.began, from, ends = connection.began, connection.began, connection.began
 	}
 	connection.first = false
-	if l, ok := h.takeLost(s, now); ok {
+	if l, ok := h.placeOf(s, now); ok {
 		mine.began, from, ends = l.began, l.got, l.began
 		connection.returned = true
 		if from < h.forgotten {
@@ -152,16 +152,22 @@ func (h *hub) subscribe(s *stomp.Subscriber) error {
 	return nil
 }
 
-// takeLost finds the place of the caller whose subscription this may go on with.
-func (h *hub) takeLost(s *stomp.Subscriber, now time.Time) (absent, bool) {
+// placeOf finds the place that a subscription may go on from. It is kept, as it may be that
+// of another: programs on one machine look alike, and whoever comes back has to be told its
+// end though others came meanwhile. So ends are told from the earliest of such places on,
+// and all else from the latest.
+func (h *hub) placeOf(s *stomp.Subscriber, now time.Time) (place absent, ok bool) {
 	host, login := hostOf(s.Peer()), s.Peer().Login()
-	for i, l := range slices.Backward(h.lost) {
-		if now.Sub(l.at) < returnLimit && l.host == host && l.login == login && l.id == s.ID {
-			h.lost = append(h.lost[:i], h.lost[i+1:]...)
-			return l, true
+	for _, l := range h.lost {
+		if now.Sub(l.at) >= returnLimit || l.host != host || l.login != login || l.id != s.ID {
+			continue
 		}
+		if ok {
+			l.began = min(l.began, place.began)
+		}
+		place, ok = l, true
 	}
-	return absent{}, false
+	return place, ok
 }
 
 func (h *hub) unsubscribe(s *stomp.Subscriber) {

@@ -211,6 +211,36 @@ func TestStompComesAgain(t *testing.T) {
 	})
 }
 
+// TestStompNeighbours: a caller that has lost its connection is told the end, though
+// others, who look alike, have come from the same machine meanwhile, and were lost too.
+func TestStompNeighbours(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		inStomp(t, nil, func(t *testing.T, w *world) {
+			time.Sleep(time.Minute) // the gateway is not young any more
+			e := newEar(w)
+			id := w.caller.submit(task("nap", `{"seconds":2}`))
+			w.caller.start(id)
+			e.conn.Close()
+			<-e.done
+			time.Sleep(time.Second)
+			neighbour := newEar(w)
+			time.Sleep(2 * time.Second)
+			if lost {
+				neighbour.conn.Close()
+				<-neighbour.done
+			}
+			time.Sleep(2 * time.Second)
+			if e = newEar(w); !e.endOf(id, time.Second) {
+				t.Errorf("no end; the neighbour was lost: %v", lost)
+			}
+			time.Sleep(time.Minute)
+			if n := len(ends(e.heard(), id)); n != 1 {
+				t.Errorf("%d ends; the neighbour was lost: %v", n, lost)
+			}
+		})
+	}
+}
+
 // TestStompTakesLeave: a caller that has taken leave begins anew.
 func TestStompTakesLeave(t *testing.T) {
 	inStomp(t, nil, func(t *testing.T, w *world) {
@@ -712,7 +742,7 @@ func TestStompEnds(t *testing.T) {
 			var told [][]heard
 			for i, plan := range []string{task("many_events", `{"n":2,"delay":0.2}`), task("nap", `{"seconds":0.3}`), nap} {
 				python := dialEar(w)
-				python.send("SUBSCRIBE\nack:auto\ndestination:" + topic + "\nid:0\n\n\x00")
+				python.send(subscribe)
 				id := w.caller.submit(plan)
 				if a := w.caller.start(id); a.status != 200 {
 					t.Fatalf("%+v: %v", r, a)

@@ -36,7 +36,10 @@ func inStomp(t *testing.T, set func(*world), test func(*testing.T, *world)) {
 	})
 }
 
-const stompAddr = "gateway.example:61613"
+const (
+	stompAddr = "gateway.example:61613"
+	subscribe = "SUBSCRIBE\nack:auto\ndestination:" + topic + "\nid:0\n\n\x00"
+)
 
 // serveStomp has a gateway listen for callers.
 func serveStomp(t *testing.T, w *world, serve func(net.Listener) error) {
@@ -71,18 +74,26 @@ type ear struct {
 // dialEar connects, and waits for CONNECTED.
 func dialEar(w *world) *ear {
 	w.Helper()
+	e := connectEar(w)
+	go e.listen()
+	e.t.Cleanup(func() {
+		e.conn.Close()
+		<-e.done
+	})
+	time.Sleep(10 * time.Millisecond)
+	return e
+}
+
+// connectEar connects without waiting for anything. It is to be closed, and hears nothing
+// until it listens.
+func connectEar(w *world) *ear {
+	w.Helper()
 	conn, err := w.front.DialContext(context.Background(), "tcp", stompAddr)
 	if err != nil {
 		w.Fatal(err)
 	}
 	e := &ear{t: w.T, conn: conn, done: make(chan struct{})}
-	go e.listen()
-	e.t.Cleanup(func() {
-		conn.Close()
-		<-e.done
-	})
 	e.send("STOMP\naccept-version:1.1\nlogin:guest\npasscode:guest\n\n\x00")
-	time.Sleep(10 * time.Millisecond)
 	return e
 }
 
@@ -103,7 +114,7 @@ func (e *ear) send(frame string) {
 
 func (e *ear) subscribe() {
 	e.t.Helper()
-	e.send("SUBSCRIBE\nack:auto\ndestination:" + topic + "\nid:0\n\n\x00")
+	e.send(subscribe)
 	time.Sleep(10 * time.Millisecond)
 }
 
@@ -209,10 +220,15 @@ func words(events []heard, id string) string {
 
 // endOf waits for the end of a task, and reports whether it was told.
 func (e *ear) endOf(id string, within time.Duration) bool {
+	seen := 0
 	for limit := time.Now().Add(within); time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
-		if len(ends(e.heard(), id)) > 0 {
+		e.mu.Lock()
+		n := len(e.frames)
+		e.mu.Unlock()
+		if n > seen && len(ends(e.heard(), id)) > 0 {
 			return true
 		}
+		seen = n
 	}
 	return false
 }
