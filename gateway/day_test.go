@@ -23,6 +23,20 @@ import (
 	"github.com/adamant-go/adamant/gateway"
 )
 
+// What befalls a day; the times are means.
+const (
+	outageEvery = 340 * time.Second // of the server or the way to it and to its broker, for 0.1 to 30 s; one in eight is a restart
+	brokerEvery = 15 * time.Minute  // the broker is away for 0.1 to 30 s
+	reloadEvery = 25 * time.Minute
+	mishapOneIn = 100 // requests
+
+	endLimit    = 2 * time.Second // in which the end of a plan is told to who had it run
+	pythonEvery = 3 * time.Minute // a plan is run by each of those who do so as the Python client does
+	loseOneIn   = 4               // of them lose their connection while they wait, and come back after at most 11 s
+	rudeOneIn   = 10              // do not take leave
+	stallEvery  = 2 * time.Minute // one who does not read for up to 20 minutes comes again
+)
+
 // dayKinds are the callers of a day: fifty. Each lives until its shift has ended.
 func dayKinds() []struct {
 	name  string
@@ -34,8 +48,11 @@ func dayKinds() []struct {
 		count int
 		live  func(*shift, *rand.Rand)
 	}{
-		{"poll", 24, (*shift).poll},
-		{"run", 9, (*shift).run},
+		{"poll", 14, (*shift).poll},
+		{"run", 5, (*shift).run},
+		{"python", 10, (*shift).python},
+		{"listen", 2, (*shift).listen},
+		{"stall", 2, (*shift).stall},
 		{"session", 5, (*shift).session},
 		{"control", 4, (*shift).control},
 		{"leave", 7, (*shift).leave},
@@ -56,11 +73,14 @@ func TestDay(t *testing.T) {
 		d := &day{T: t, words: map[string]int{}}
 		d.gateway = &gateway.Gateway{
 			Upstream: "http://blueapi.example", Transport: &http.Transport{DialContext: d.dial}, Aliases: true,
+			Broker: &blueapi.Broker{Dial: d.dialBroker},
 		}
 		defer d.gateway.Close()
 		var goroutines, heap []int
 		for n := range shifts {
 			d.work(uint64(n), long)
+			time.Sleep(time.Minute) // there is no server at all
+			synctest.Wait()
 			var m runtime.MemStats
 			runtime.GC()
 			runtime.GC()
@@ -68,13 +88,16 @@ func TestDay(t *testing.T) {
 			goroutines, heap = append(goroutines, runtime.NumGoroutine()), append(heap, int(m.HeapAlloc)>>10)
 		}
 		t.Log(d.words)
-		t.Logf("%d outages; %+v", d.outages, d.gateway.Status())
+		t.Logf("%d outages, %d of the broker; %+v", d.outages, d.brokerOutages, d.gateway.Status())
+		slices.Sort(d.lags)
+		t.Logf("%d ends of %d plans told to those who had them run, median %v, 99%% %v, last %v after they could be", len(d.lags), d.plans,
+			d.lags[len(d.lags)/2], d.lags[len(d.lags)*99/100], d.lags[len(d.lags)-1])
 		t.Logf("goroutines %v, KiB %v", goroutines, heap)
 		early, late := shifts/3, shifts*2/3
 		if most := slices.Max(goroutines[:early]); slices.Max(goroutines[late:]) > most {
 			t.Errorf("goroutines: %v", goroutines)
 		}
-		if most := slices.Max(heap[:early]); slices.Min(heap[late:]) > most+128 {
+		if most := slices.Max(heap[1:early]); slices.Min(heap[late:]) > most+128 {
 			t.Errorf("KiB of memory: %v", heap)
 		}
 	})
@@ -87,17 +110,34 @@ type day struct {
 	gateway *gateway.Gateway
 	server  atomic.Pointer[world]
 	open    atomic.Int64 // connections to the server
-	outages int
+	broker  atomic.Int64 // connections to its broker
 	words   map[string]int
+
+	outages, brokerOutages, plans int
+	lags                          []time.Duration
 }
 
 func (d *day) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := d.server.Load().DialContext(ctx, network, addr)
+	return d.connect(ctx, network, addr, (*world).DialContext, &d.open)
+}
+
+func (d *day) dialBroker(ctx context.Context, network, addr string) (net.Conn, error) {
+	return d.connect(ctx, network, addr, (*world).DialBroker, &d.broker)
+}
+
+func (d *day) connect(ctx context.Context, network, addr string,
+	dial func(w *world, ctx context.Context, network, addr string) (net.Conn, error), open *atomic.Int64,
+) (net.Conn, error) {
+	w := d.server.Load()
+	if w == nil {
+		return nil, errors.New("between shifts")
+	}
+	conn, err := dial(w, ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	d.open.Add(1)
-	return &dayConn{Conn: conn, open: &d.open}, nil
+	open.Add(1)
+	return &dayConn{Conn: conn, open: open}, nil
 }
 
 type dayConn struct {
@@ -116,17 +156,20 @@ type shift struct {
 	*world
 	end time.Time
 
-	mu      sync.Mutex
-	words   map[string]int
-	said    map[string]answer // of the start of a task with these parameters
-	unclear map[string]bool   // the caller did not wait for the answer
-	tasks   int
+	mu                   sync.Mutex
+	words                map[string]int
+	said                 map[string]answer // of the start of a task with these parameters
+	unclear              map[string]bool   // the caller did not wait for the answer
+	tasks                int
+	plans                []*plan
+	troubles, brokerless []span
 }
 
 // work is one shift.
 func (d *day) work(seed uint64, long time.Duration) {
 	w := &world{T: d.T, gateway: d.gateway}
 	w.Network().Latency, w.front.Latency = latency, latency
+	w.front.Buffer = 4 << 10 // who does not read is noticed
 	defer w.Close()
 	d.server.Store(w)
 	l, err := w.front.Listen("gateway.example:80")
@@ -138,12 +181,22 @@ func (d *day) work(seed uint64, long time.Duration) {
 		switch s {
 		case http.StateNew:
 			callers.Add(1)
+		case http.StateClosed, http.StateHijacked:
 			callers.Add(-1)
 		case http.StateActive, http.StateIdle:
 		}
 	}}
 	var served sync.WaitGroup
 	served.Go(func() { _ = server.Serve(l) })
+	ears, err := w.front.Listen(stompAddr)
+	if err != nil {
+		d.Fatal(err)
+	}
+	served.Go(func() {
+		if err := d.gateway.ServeStomp(ears); err != nil {
+			d.Errorf("ServeStomp: %v", err)
+		}
+	})
 	w.caller = newCaller(d.T, &w.front, l.Addr().String())
 	w.Inject(reloads(d.T, seed), mishaps(seed))
 
@@ -161,19 +214,24 @@ func (d *day) work(seed uint64, long time.Duration) {
 		}
 	}
 	all.Go(func() { d.outages += s.weather(rand.New(rand.NewPCG(seed, 1000))) })
+	all.Go(func() { d.brokerOutages += s.brokerWeather(rand.New(rand.NewPCG(seed, 1001))) })
 	all.Wait()
 	w.caller.http.CloseIdleConnections()
 	time.Sleep(5 * time.Minute) // what was left behind has ended
 	s.check(seed)
-	if g := d.gateway.Status(); g.Callers != 0 || g.Waiting != 0 || len(g.Starting) != 0 || g.Reloading || d.open.Load() != 0 || callers.Load() != 0 {
-		d.Errorf("shift %d: %d connections to the server, %d of callers, %+v", seed, d.open.Load(), callers.Load(), g)
+	d.plans += len(s.plans)
+	d.lags = append(d.lags, s.checkEnds(seed)...)
+	if g := d.gateway.Status(); g.Callers != 0 || g.Waiting != 0 || len(g.Starting) != 0 || g.Reloading || d.open.Load() != 0 || callers.Load() != 0 ||
+		d.broker.Load() != 1 || g.Stomp.Callers != 0 || len(g.Stomp.Following) != 0 || g.Stomp.Cut != 0 {
+		d.Errorf("shift %d: %d connections to the server, %d to its broker, %d of callers, %+v", seed, d.open.Load(), d.broker.Load(), callers.Load(), g)
 	}
 	server.Close()
+	ears.Close()
 	served.Wait()
 	d.server.Store(nil) // what is in memory is the gateway's
 }
 
-// mishaps befall one request in a hundred.
+// mishaps befall one request in mishapOneIn.
 func mishaps(seed uint64) sim.Fault {
 	r := rand.New(rand.NewPCG(seed, 2000))
 	var mu sync.Mutex
@@ -183,7 +241,7 @@ func mishaps(seed uint64) sim.Fault {
 	}
 	return func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
 		mu.Lock()
-		n := r.IntN(100 * len(kinds))
+		n := r.IntN(mishapOneIn * len(kinds))
 		mu.Unlock()
 		if n < len(kinds) {
 			return kinds[n](x, next)
@@ -192,22 +250,28 @@ func mishaps(seed uint64) sim.Fault {
 	}
 }
 
-// weather makes outages, one in six minutes or so, and returns how many.
+// weather makes outages, and returns how many.
 func (s *shift) weather(r *rand.Rand) (n int) {
-	for s.pause(r, 340*time.Second) {
+	for s.pause(r, outageEvery) {
 		n++
-		long := time.Duration(math.Exp(r.Float64()*math.Log(300)) * float64(100*time.Millisecond)) // 0.1 to 30 s
-		i := r.IntN(8)
-		if i == 7 {
+		long, begun := outageTime(r), time.Now()
+		if i := r.IntN(8); i == 7 {
 			s.Restart(long)
-			continue
+			time.Sleep(long)
+		} else {
+			o := outages()[i]
+			o.begin(s.world)
+			time.Sleep(long)
+			o.end(s.world)
 		}
-		o := outages()[i]
-		o.begin(s.world)
-		time.Sleep(long)
-		o.end(s.world)
+		s.trouble(&s.troubles, begun)
 	}
 	return n
+}
+
+// outageTime is from 0.1 to 30 s, and shorter ones are more frequent.
+func outageTime(r *rand.Rand) time.Duration {
+	return time.Duration(math.Exp(r.Float64()*math.Log(300)) * float64(100*time.Millisecond))
 }
 
 // pause lets some time go by, and reports whether the shift goes on.
@@ -315,6 +379,9 @@ func (s *shift) start(ctx context.Context, params, id string) answer {
 	} else {
 		s.said[params] = a
 	}
+	if a.err == nil && a.status == http.StatusOK {
+		s.plans = append(s.plans, &plan{id: id, params: params, at: a.at})
+	}
 	return a
 }
 
@@ -353,8 +420,13 @@ func (s *shift) leave(r *rand.Rand) {
 }
 
 func (s *shift) reload(r *rand.Rand) {
-	for s.pause(r, 25*time.Minute) {
+	for s.pause(r, reloadEvery) {
+		begun := time.Now()
 		s.note("reload", s.caller.ask(s.Context(), "DELETE", "/environment", ""))
+		for s.gateway.Status().Reloading {
+			time.Sleep(100 * time.Millisecond)
+		}
+		s.trouble(&s.troubles, begun)
 	}
 }
 
@@ -374,6 +446,9 @@ func (s *shift) check(seed uint64) {
 			least, most = 1, 1
 		case verdict(a) == "unknown":
 			most = 1
+		}
+		if within(s.brokerless, a.at) {
+			least = 0 // the server says that it has started what it does not run then
 		}
 		if n := ran[params]; n < least || n > most {
 			s.Errorf("shift %d: of %s was said %v, and it ran %d times", seed, params, a, n)
