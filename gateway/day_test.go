@@ -61,9 +61,11 @@ func dayKinds() []struct {
 }
 
 // TestDay lets fifty callers of mixed kinds use one gateway for a day, through about 250
-// outages of up to half a minute, some of which are restarts, and with one request in a
-// hundred befallen by something else. No plan runs twice, what callers are told of a start is true, and at the end of
-// the day the gateway is what it was in the morning: in goroutines, connections and memory.
+// outages of up to half a minute, some of which are restarts, others of the broker, and
+// with one request in a hundred befallen by something else. No plan runs twice, what
+// callers are told of a start is true, the end of a plan is told once to each who listens,
+// in time to who waits for it, and at the end of the day the gateway is what it was in the
+// morning: in goroutines, connections and memory.
 func TestDay(t *testing.T) {
 	shifts, long := 6, 10*time.Minute
 	if everything() {
@@ -296,7 +298,7 @@ func (s *shift) note(what string, a answer) {
 
 func (s *shift) poll(r *rand.Rand) {
 	paths := []string{"/worker/state", "/worker/state", "/api/v1/tasks?task_status=RUNNING", "/worker/task", "/environment", "/plans", "/docs", "/healthz"}
-	for s.pause(r, 20*time.Second) {
+	for s.pause(r, 30*time.Second) {
 		s.note("poll", s.caller.get(paths[r.IntN(len(paths))]))
 	}
 }
@@ -334,7 +336,7 @@ func (s *shift) session(r *rand.Rand) {
 			s.note("session", answer{status: resp.StatusCode, header: resp.Header})
 			continue
 		}
-		params := s.params(r)
+		params, begun := s.params(r), time.Now()
 		s.mu.Lock()
 		s.unclear[params] = true // it is not always said whether it was started
 		s.mu.Unlock()
@@ -344,7 +346,7 @@ func (s *shift) session(r *rand.Rand) {
 		s.mu.Lock()
 		s.words[fmt.Sprint("session closed ", int(told.code))]++
 		if strings.Contains(strings.Join(told.frames, ""), `"RUNNING"`) {
-			s.said[params] = answer{status: http.StatusOK, body: strings.Join(told.frames, "\n")}
+			s.said[params] = answer{status: http.StatusOK, body: strings.Join(told.frames, "\n"), at: time.Now(), took: time.Since(begun)}
 		}
 		s.mu.Unlock()
 	}
@@ -447,7 +449,7 @@ func (s *shift) check(seed uint64) {
 		case verdict(a) == "unknown":
 			most = 1
 		}
-		if within(s.brokerless, a.at) {
+		if overlaps(s.brokerless, a.at.Add(-a.took), a.at) {
 			least = 0 // the server says that it has started what it does not run then
 		}
 		if n := ran[params]; n < least || n > most {

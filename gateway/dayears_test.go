@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,13 +24,8 @@ type plan struct {
 // span is some time of a day.
 type span struct{ from, to time.Time }
 
-func within(spans []span, at time.Time) bool {
-	for _, s := range spans {
-		if !at.Before(s.from) && !at.After(s.to) {
-			return true
-		}
-	}
-	return false
+func overlaps(spans []span, from, to time.Time) bool {
+	return slices.ContainsFunc(spans, func(s span) bool { return !to.Before(s.from) && !from.After(s.to) })
 }
 
 // trouble notes that something was away from begun until now.
