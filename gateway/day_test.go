@@ -30,6 +30,8 @@ const (
 	reloadEvery = 25 * time.Minute
 	mishapOneIn = 100 // requests
 
+	eventMishapOneIn = 20 // events; they come late, twice or not at all
+
 	endLimit    = 2 * time.Second // in which the end of a plan is told to who had it run
 	pythonEvery = 3 * time.Minute // a plan is run by each of those who do so as the Python client does
 	loseOneIn   = 4               // of them lose their connection while they wait, and come back after at most 11 s
@@ -62,7 +64,7 @@ func dayKinds() []struct {
 
 // TestDay lets fifty callers of mixed kinds use one gateway for a day, through about 250
 // outages of up to half a minute, some of which are restarts, others of the broker, and
-// with one request in a hundred befallen by something else. No plan runs twice, what
+// with one request in a hundred and one event in twenty befallen by something else. No plan runs twice, what
 // callers are told of a start is true, the end of a plan is told once to each who listens,
 // in time to who waits for it, and at the end of the day the gateway is what it was in the
 // morning: in goroutines, connections and memory.
@@ -201,6 +203,7 @@ func (d *day) work(seed uint64, long time.Duration) {
 	})
 	w.caller = newCaller(d.T, &w.front, l.Addr().String())
 	w.Inject(reloads(d.T, seed), mishaps(seed))
+	w.InjectBroker(eventMishaps(seed))
 
 	s := &shift{world: w, end: time.Now().Add(long), words: d.words, said: map[string]answer{}, unclear: map[string]bool{}}
 	var all sync.WaitGroup

@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/blueapi/sim"
+	"github.com/adamant-go/adamant/internal/stomp"
 )
 
 // plan is one that was said to be started.
@@ -49,13 +51,35 @@ func (s *shift) brokerWeather(r *rand.Rand) (n int) {
 	return n
 }
 
+// eventMishaps befall one event in eventMishapOneIn on its way from the broker.
+func eventMishaps(seed uint64) stomp.Fault {
+	r := rand.New(rand.NewPCG(seed, 2001))
+	var mu sync.Mutex
+	kinds := []stomp.Fault{stomp.Drop, stomp.Twice, stomp.Delay(700 * time.Millisecond), stomp.Delay(5 * time.Second), stomp.Cut(20)}
+	return stomp.When(stomp.Sends("MESSAGE"), func(p *stomp.Passage, next func(*stomp.Frame)) {
+		mu.Lock()
+		n := r.IntN(eventMishapOneIn * len(kinds))
+		mu.Unlock()
+		if n < len(kinds) {
+			kinds[n](p, next)
+			return
+		}
+		next(p.Frame)
+	})
+}
+
 // python has plans run as the Python client does: it subscribes without waiting for a
 // receipt, and goes by the end event.
 func (s *shift) python(r *rand.Rand) {
 	for s.pause(r, pythonEvery) {
 		e := connectEar(s.world)
-		go e.listen()
 		e.send(subscribe)
+		loses := r.IntN(loseOneIn) == 0
+		if loses && r.IntN(2) == 0 {
+			close(e.done) // what is told is lost with the connection
+		} else {
+			go e.listen()
+		}
 		params, id, a := s.submit(s.Context(), r)
 		if id == "" {
 			s.note("python submit", a)
@@ -69,7 +93,7 @@ func (s *shift) python(r *rand.Rand) {
 			continue
 		}
 		came := a.at
-		if r.IntN(loseOneIn) == 0 && !e.endOf(id, time.Duration(r.Int64N(int64(4*time.Second)))) {
+		if loses && !e.endOf(id, time.Duration(r.Int64N(int64(4*time.Second)))) {
 			e.conn.Close()
 			<-e.done
 			time.Sleep(time.Duration(r.Int64N(int64(11 * time.Second))))
