@@ -32,11 +32,12 @@ const (
 
 	eventMishapOneIn = 20 // events; they come late, twice or not at all
 
-	endLimit    = 2 * time.Second // in which the end of a plan is told to who had it run
-	pythonEvery = 3 * time.Minute // a plan is run by each of those who do so as the Python client does
-	loseOneIn   = 4               // of them lose their connection while they wait, and come back after at most 11 s
-	rudeOneIn   = 10              // do not take leave
-	stallEvery  = 2 * time.Minute // one who does not read for up to 20 minutes comes again
+	endLimit    = 2 * time.Second         // in which the end of a plan is told to who had it run
+	longestPace = 1270 * time.Millisecond // after which it is found out that an outage is over, more than that then
+	pythonEvery = 3 * time.Minute         // a plan is run by each of those who do so as the Python client does
+	loseOneIn   = 4                       // of them lose their connection while they wait, and come back after at most 11 s
+	rudeOneIn   = 10                      // do not take leave
+	stallEvery  = 2 * time.Minute         // one who does not read for up to 20 minutes comes again
 )
 
 // dayKinds are the callers of a day: fifty. Each lives until its shift has ended.
@@ -202,10 +203,10 @@ func (d *day) work(seed uint64, long time.Duration) {
 		}
 	})
 	w.caller = newCaller(d.T, &w.front, l.Addr().String())
-	w.Inject(reloads(d.T, seed), mishaps(seed))
-	w.InjectBroker(eventMishaps(seed))
 
 	s := &shift{world: w, end: time.Now().Add(long), words: d.words, said: map[string]answer{}, unclear: map[string]bool{}}
+	w.Inject(reloads(d.T, seed), s.mishaps(seed))
+	w.InjectBroker(eventMishaps(seed))
 	var all sync.WaitGroup
 	n := uint64(0)
 	for _, kind := range dayKinds() {
@@ -237,12 +238,16 @@ func (d *day) work(seed uint64, long time.Duration) {
 }
 
 // mishaps befall one request in mishapOneIn.
-func mishaps(seed uint64) sim.Fault {
+func (s *shift) mishaps(seed uint64) sim.Fault {
 	r := rand.New(rand.NewPCG(seed, 2000))
 	var mu sync.Mutex
+	slow := func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+		defer s.trouble(&s.troubles, x.Time)
+		return sim.Delay(3*time.Second)(x, next)
+	}
 	kinds := []sim.Fault{
 		sim.Status(502), sim.Status(503), sim.Status(504), sim.Instead(sim.Status(502)), sim.LoseAnswer(sim.Reset), sim.LoseRequest(sim.Reset),
-		sim.CutAnswer(-3, sim.Close), sim.Delay(3 * time.Second),
+		sim.CutAnswer(-3, sim.Close), slow,
 	}
 	return func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
 		mu.Lock()

@@ -249,13 +249,14 @@ func (s *shift) checkEnds(seed uint64) (lags []time.Duration) {
 				s.Errorf("shift %d: %s", seed, p.end.body)
 			}
 		}
+		limit := endLimit
 		for _, t := range s.troubles {
 			if t.from.Before(p.told) && t.to.After(due) {
-				due = t.to
+				due, limit = t.to, endLimit+longestPace
 			}
 		}
 		lag := p.told.Sub(due)
-		if lags = append(lags, lag); lag > endLimit {
+		if lags = append(lags, lag); lag > limit {
 			s.Errorf("shift %d: the end of %s was told %v after it could be (ended %v told %v killed %v)", seed, p.params, lag, run.Ended, p.told, run.Killed)
 		}
 	}
