@@ -37,6 +37,10 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 		p.Out.Body, _ = p.Out.GetBody()
 	}
 	unmark(p.Out.Header)
+	if !isUpgrade(p.In) { // which httputil.ReverseProxy would pass on
+		delete(p.Out.Header, "Upgrade")
+		delete(p.Out.Header, "Connection")
+	}
 	c.header = p.Out.Header
 	p.SetURL(g.upstream)
 	g.introduce(p.Out)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/adamant-go/adamant/retry"
@@ -44,7 +45,8 @@ const runPlanPath = "/api/v2/run_plan"
 // undone, as blueapi's web server does: to that %2F is a slash.
 func routeOf(r *http.Request) route {
 	path := r.URL.Path
-	if path == runPlanPath && r.Method == http.MethodGet && r.Header.Get("Upgrade") != "" {
+	upgrade := isUpgrade(r)
+	if path == runPlanPath && upgrade {
 		return route{kind: runPlan, name: "GET " + runPlanPath}
 	}
 	rt := route{bare: path}
@@ -53,7 +55,7 @@ func routeOf(r *http.Request) route {
 	}
 	hasBody := r.ContentLength != 0
 	switch {
-	case r.Header.Get("Upgrade") != "":
+	case upgrade:
 	case r.Method == http.MethodGet && !hasBody:
 		rt.read()
 	case r.Method == http.MethodPost && rt.bare == "/tasks":
@@ -73,6 +75,18 @@ func routeOf(r *http.Request) route {
 	rt.name = r.Method + " " + rt.name
 	rt.free = rt.free || r.Method == http.MethodOptions
 	return rt
+}
+
+// isUpgrade reports whether a request is to open a WebSocket. All else that is offered by
+// Upgrade is declined by not being passed on, as a server may: Java's HttpClient offers
+// HTTP/2 with any request, and a server that took it would be spoken to past the gateway.
+func isUpgrade(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket") &&
+		slices.ContainsFunc(r.Header["Connection"], func(value string) bool {
+			return slices.ContainsFunc(strings.Split(value, ","), func(option string) bool {
+				return strings.EqualFold(strings.TrimSpace(option), "upgrade")
+			})
+		})
 }
 
 // operation is the name of what a request asks for.
@@ -137,7 +151,7 @@ func isStraight(path string) bool {
 
 // safetyOf says what may be repeated of requests of which nothing is known.
 func safetyOf(r *http.Request) retry.Safety {
-	if r.Header.Get("Upgrade") != "" {
+	if isUpgrade(r) {
 		return retry.Once
 	}
 	switch r.Method {
