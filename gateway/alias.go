@@ -75,14 +75,15 @@ func (a *aliases) add(ctx context.Context, alias Alias) error {
 }
 
 // seen forgets the aliases of other environments than the one that the server had when
-// it was asked at a time, and reports whether that is another than before.
-func (a *aliases) seen(env string, at time.Time) (changed bool) {
+// it was asked at a time. If that is another than before, it reports when the server was
+// last known to have that one.
+func (a *aliases) seen(env string, at time.Time) (before time.Time, changed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.env == env || at.Before(a.at) { // an answer that was overtaken
-		return false
+	if at.Before(a.at) { // an answer that was overtaken
+		return time.Time{}, false
 	}
-	changed = a.env != ""
+	before, changed = a.at, a.env != "" && a.env != env
 	a.env, a.at = env, at
 	var known []Alias
 	for _, alias := range a.known {
@@ -91,7 +92,7 @@ func (a *aliases) seen(env string, at time.Time) (changed bool) {
 		}
 	}
 	a.known = known
-	return changed
+	return before, changed
 }
 
 // real is the id of the task at the server that a caller means.
@@ -146,12 +147,13 @@ func (a *aliases) text(s string) string {
 }
 
 // replace makes another task of the same content as one that was withdrawn, and has it
-// take its place.
-func (g *Gateway) replace(ctx context.Context, shown string, content blueapi.TaskRequest) (id string, err error) {
+// take its place; the start that was of the first is of both then.
+func (g *Gateway) replace(ctx context.Context, old, shown string, content blueapi.TaskRequest) (id string, err error) {
 	id, err = g.client.SubmitTask(ctx, content)
 	if err != nil {
 		return "", err
 	}
+	g.starts.goOnWith(old, id) // before anybody can ask for it
 	env, err := g.client.Environment(ctx)
 	if err != nil {
 		return "", err

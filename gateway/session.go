@@ -43,7 +43,7 @@ type session struct {
 	// Guarded by mu.
 	mu      sync.Mutex
 	left    departure
-	sending bool // a request to start the plan may have been sent
+	sending time.Time // when a request to start the plan may have been sent; zero if none was
 
 	// What follows is the handler's goroutine's, which the run's trace is called from.
 
@@ -251,7 +251,7 @@ func (s *session) start(ctx, attended context.Context, req blueapi.TaskRequest) 
 	if state, err := g.client.WorkerState(starting); err == nil && state != blueapi.StateIdle {
 		return nil, s.busy(starting, req)
 	}
-	asked, broker := time.Now(), g.Broker
+	broker := g.Broker
 	if g.hub.deaf() { // all who want to start something would wait for its silence
 		broker = nil
 	}
@@ -261,7 +261,7 @@ func (s *session) start(ctx, attended context.Context, req blueapi.TaskRequest) 
 	switch {
 	case err == nil || e == nil:
 	case e.Word == blueapi.Unknown:
-		g.starts.unclear(blueapi.Attachment{Plan: e.Plan, TaskID: e.TaskID, Step: blueapi.StepStarting, At: asked, Owned: true})
+		g.starts.unclear(blueapi.Attachment{Plan: e.Plan, TaskID: e.TaskID, Step: blueapi.StepStarting, At: s.sending, Owned: true})
 	case e.Reason == blueapi.Interrupted && e.TaskID != "":
 		_ = g.client.DeleteTask(ctx, e.TaskID) // nothing was sent to start it; if it stays, it stays pending
 	}
@@ -285,7 +285,7 @@ func (s *session) busy(ctx context.Context, req blueapi.TaskRequest) error {
 func (s *session) takeBack(cancel context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.sending {
+	if s.sending.IsZero() {
 		cancel()
 	}
 }
@@ -355,7 +355,7 @@ func (s *session) trace() *blueapi.RunTrace {
 		Starting: func(string) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.sending = true
+			s.sending = time.Now()
 		},
 		Looking: func(string, error) { s.c.did(Settled) },
 		Watched: func(t blueapi.Task) {

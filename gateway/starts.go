@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/adamant-go/adamant/blueapi"
 )
@@ -55,14 +57,14 @@ func (s *starts) join(id, who string) (st *start, first bool) {
 	return st, true
 }
 
-// rename has a start be of another task, which took the place of the first.
-func (s *starts) rename(old, id string) {
+// goOnWith has a start be of another task too, which takes the place of the first: who
+// asks for either meanwhile joins it.
+func (s *starts) goOnWith(old, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.underWay[old]
 	st.looked, st.withdrawing = false, false
 	s.underWay[id] = st
-	delete(s.underWay, old)
 }
 
 // leave tells that a caller has gone. If none is left, and nothing was sent, the start
@@ -161,16 +163,21 @@ func (s *starts) unclear(a blueapi.Attachment) {
 	}
 }
 
-// settled forgets a start whose fate is known; "" forgets all, when the environment has
-// changed.
+// settled forgets a start whose fate is known.
 func (s *starts) settled(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if id == "" {
-		clear(s.unsettled)
-		return
-	}
 	delete(s.unsettled, id)
+}
+
+// outlived forgets the starts of tasks that were not made in the server's environment:
+// it had another one at the time before, when they were there already.
+func (s *starts) outlived(env string, before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.unsettled, func(_ string, a blueapi.Attachment) bool {
+		return a.EnvironmentID != env && a.At.Before(before)
+	})
 }
 
 // list names the tasks that are being started, and those of which nobody knows.
@@ -186,5 +193,5 @@ func (s *starts) list(names *aliases) (underWay, unsettled []string) {
 	}
 	slices.Sort(underWay)
 	slices.Sort(unsettled)
-	return underWay, unsettled
+	return slices.Compact(underWay), unsettled // a task and the one that took its place have one name
 }

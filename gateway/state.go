@@ -80,8 +80,11 @@ func (g *Gateway) notice(c *caller, out outcome) {
 		}
 	case "GET /environment":
 		var env blueapi.Environment
-		if json.Unmarshal(out.body, &env) == nil && env.ID != "" && g.aliases.seen(env.ID, out.sent) {
-			g.starts.settled("")
+		if json.Unmarshal(out.body, &env) != nil || env.ID == "" {
+			return
+		}
+		if before, changed := g.aliases.seen(env.ID, out.sent); changed {
+			g.starts.outlived(env.ID, before)
 			g.running.over("", out.sent)
 		}
 	}

@@ -109,9 +109,11 @@ func (g *Gateway) sendOnce(ctx context.Context, op operation) (outcome, error) {
 	return g.call(ctx, op)
 }
 
-// startOnce passes on a request to start a task: what comes of it is for the caller to
-// find out, or there is nothing to start. It is doubtful if nobody knows.
-func (g *Gateway) startOnce(ctx context.Context, op operation, id string) (answer reply, doubtful bool) {
+// startBlindly passes on a request to start a task: what comes of it is for the caller to
+// find out, or there is nothing to start, as it seems.
+func (g *Gateway) startBlindly(ctx context.Context, st *start, op operation, id string) reply {
+	g.starts.commit(st)
+	sent := time.Now()
 	op.body = marshal(taskID{&id})
 	out, err := g.sendOnce(ctx, op)
 	if err == nil {
@@ -120,66 +122,65 @@ func (g *Gateway) startOnce(ctx context.Context, op operation, id string) (answe
 			g.hub.started(ctx, id)
 			g.running.began(id, out.sent)
 		}
-		return out.reply, false
+		return out.reply
 	}
 	if tries, ok := errors.AsType[*retry.Error](err); !ok || !tries.Sent {
-		return notSent(err), false
+		return notSent(err)
 	}
+	g.starts.unclear(blueapi.Attachment{TaskID: id, Step: blueapi.StepStarting, At: sent, Owned: true})
 	if answer, ok := lastAnswer(err); ok {
-		return answer, true
+		return answer
 	}
-	return g.unknown(nil, id, err), true
+	return g.unknown(nil, id, err)
 }
 
 // start starts a task for all who have asked for that.
 func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation, id string) reply {
-	if before, ok := g.starts.isUnsettled(id); ok {
-		if err := g.starts.take(ctx); err != nil {
-			return notSent(err)
-		}
-		defer g.starts.giveBack()
-		return g.settle(ctx, st, c, before, nil)
-	}
-	if c.nested { // who asks finds out by itself, and must be left to it
-		if err := g.starts.take(ctx); err != nil {
-			return notSent(err)
-		}
-		defer g.starts.giveBack()
-		g.starts.commit(st)
-		sent := time.Now()
-		answer, doubtful := g.startOnce(ctx, op, id)
-		if doubtful {
-			g.starts.unclear(blueapi.Attachment{TaskID: id, Step: blueapi.StepStarting, At: sent, Owned: true})
-		}
-		return answer
-	}
-	seen, err := g.call(ctx, c.reading("GET /tasks/{id}", "/tasks/"+url.PathEscape(id)))
-	if err != nil {
-		return notSent(err)
-	}
 	var task blueapi.Task
-	switch {
-	case seen.status == http.StatusNotFound:
-		answer, _ := g.startOnce(ctx, op, id) // there is nothing to start: the server says so
-		return answer
-	case seen.status != http.StatusOK:
-		return seen.reply
-	case json.Unmarshal(seen.body, &task) != nil || task.ID != id:
-		return strange(seen.header)
-	case !task.IsPending:
-		answer, _ := g.startOnce(ctx, op, id) // the same
-		return answer
+	var seen http.Header
+	if _, unsettled := g.starts.isUnsettled(id); !unsettled && !c.nested {
+		var answer *reply
+		if task, seen, answer = g.pending(ctx, st, c, op, id); answer != nil {
+			return *answer
+		}
 	}
 	if err := g.starts.take(ctx); err != nil {
 		return notSent(err)
 	}
 	defer g.starts.giveBack()
+	// Whoever had the turn may have left it so.
+	if before, ok := g.starts.isUnsettled(id); ok {
+		return g.settle(ctx, st, c, before, nil)
+	}
+	if c.nested { // who asks finds out by itself, and must be left to it
+		return g.startBlindly(ctx, st, op, id)
+	}
 	if state, err := g.client.WorkerState(ctx); err == nil && state != blueapi.StateIdle {
 		// The server would say so too, or, if its plan is paused, that it is broken.
 		// Not asking leaves the task as it is.
-		return refuse(seen.header, http.StatusConflict, busy)
+		return refuse(seen, http.StatusConflict, busy)
 	}
-	return g.run(ctx, st, seen.header, id, &task)
+	return g.run(ctx, st, seen, id, &task)
+}
+
+// pending reads a task that is to be started, and the header of the answer; or there is
+// an answer for the caller already.
+func (g *Gateway) pending(ctx context.Context, st *start, c *caller, op operation, id string) (task blueapi.Task, seen http.Header, answer *reply) {
+	no := func(a reply) (blueapi.Task, http.Header, *reply) { return blueapi.Task{}, nil, &a }
+	out, err := g.call(ctx, c.reading("GET /tasks/{id}", "/tasks/"+url.PathEscape(id)))
+	switch {
+	case err != nil:
+		return no(notSent(err))
+	case out.status == http.StatusNotFound:
+		return no(g.startBlindly(ctx, st, op, id)) // there is nothing to start: the server says so
+	case out.status != http.StatusOK:
+		return no(out.reply)
+	case json.Unmarshal(out.body, &task) != nil || task.ID != id:
+		return no(strange(out.header))
+	case !task.IsPending:
+		return no(g.startBlindly(ctx, st, op, id)) // the same
+	}
+	return task, out.header, nil
 }
 
 // settle finds out what became of a request that was sent before, and goes on from
@@ -212,7 +213,6 @@ func (g *Gateway) settle(ctx context.Context, st *start, c *caller, before bluea
 	if next == "" {
 		return answer
 	}
-	g.starts.rename(before.TaskID, next)
 	return g.run(ctx, st, seen, next, content)
 }
 
@@ -246,7 +246,6 @@ func (g *Gateway) run(ctx context.Context, st *start, seen http.Header, id strin
 		if next == "" {
 			return answer
 		}
-		g.starts.rename(id, next)
 		if e.Reason != blueapi.Withdrawn || n == maxTasks {
 			return g.notStarted(seen, e)
 		}
@@ -278,7 +277,7 @@ func (g *Gateway) withdrawn(ctx context.Context, seen http.Header, id string, co
 		}
 		err := json.Unmarshal(content.Request.Metadata, &m)
 		if err == nil {
-			next, err = g.replace(ctx, shown, blueapi.TaskRequest{
+			next, err = g.replace(ctx, id, shown, blueapi.TaskRequest{
 				Name: content.Request.Name, Params: content.Request.Params, InstrumentSession: m.InstrumentSession,
 			})
 		}

@@ -1,0 +1,118 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/adamant-go/adamant/blueapi/sim"
+	"github.com/adamant-go/adamant/internal/memnet"
+)
+
+// TestUnsettledInANewEnvironment: a start of which nobody knows is not forgotten when the
+// gateway gets to know of the environment that its task was made in.
+func TestUnsettledInANewEnvironment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.caller.get("/environment")
+		w.Restart(time.Second)
+		time.Sleep(5 * time.Second) // nobody asks which environment it is now
+		id := w.caller.submit(longNap)
+		w.Inject(sim.When(put(), sim.First(1, func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+			w.Network().Set(memnet.Kill)
+			return sim.Late(150*time.Second, sim.Reset)(x, next)
+		})))
+		if a := w.caller.start(id); verdict(a) != "unknown" {
+			t.Fatalf("%v (%s)", a, verdict(a))
+		}
+		w.Network().Set(memnet.Healthy)
+		w.caller.get("/environment")
+		a := w.caller.start(id)
+		if n := w.asked("PUT", "/worker/task"); n != 1 || verdict(a) != "withdrawn" {
+			t.Errorf("again: %v (%s); %d requests", a, verdict(a), n)
+		}
+	})
+}
+
+// TestStartOfAHiddenTask: that a task is not there does not make a request to start it
+// harmless, if it was a proxy that said so.
+func TestStartOfAHiddenTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		id := w.caller.submit(longNap)
+		w.Inject(sim.When(sim.Request("GET", "/tasks/"+id), sim.First(1, func(*sim.Exchange, func() sim.Answer) sim.Answer {
+			return sim.Answer{Status: 404, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"error":"no route"}`)}
+		})))
+		w.Inject(sim.When(put(), sim.First(1, sim.Late(20*time.Second, sim.Reset))))
+		if a := w.caller.start(id); verdict(a) != "unknown" {
+			t.Errorf("%v (%s)", a, verdict(a))
+		}
+		if a := w.caller.start(id); verdict(a) != "withdrawn" {
+			t.Errorf("again: %v (%s)", a, verdict(a))
+		}
+		time.Sleep(time.Minute)
+		if n := w.asked("PUT", "/worker/task"); n != 1 || len(w.Runs()) != 0 {
+			t.Errorf("%d requests, %d runs", n, len(w.Runs()))
+		}
+	})
+}
+
+// TestForgottenWithItsEnvironment: what is known of a task says nothing when the
+// environment that it was made in is gone.
+func TestForgottenWithItsEnvironment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		id := w.caller.submit(longNap)
+		w.Inject(sim.When(put(), sim.First(1, func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+			w.Network().Set(memnet.Kill)
+			return sim.LoseRequest(sim.Reset)(x, next)
+		})))
+		w.caller.start(id)
+		w.Network().Set(memnet.Healthy)
+		w.caller.get("/environment")
+		if s := w.gateway.Status(); len(s.Unsettled) != 1 {
+			t.Errorf("%+v", s)
+		}
+		w.Restart(time.Second)
+		time.Sleep(5 * time.Second)
+		w.caller.get("/environment")
+		if s := w.gateway.Status(); len(s.Unsettled) != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestStartOfTheTaskOfASession: who asks for the task of a session to be started, while
+// that is being done, has no second request sent when nobody knows what became of the
+// first.
+func TestStartOfTheTaskOfASession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		var other sync.WaitGroup
+		var again answer
+		w.Inject(sim.When(put(), sim.First(1, func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+			var asked struct {
+				ID string `json:"task_id"`
+			}
+			if err := json.Unmarshal(x.Body, &asked); err != nil {
+				t.Error(err)
+			}
+			other.Go(func() { again = w.caller.start(asked.ID) })
+			time.AfterFunc(500*time.Millisecond, func() { w.Network().Set(memnet.Kill) })
+			time.AfterFunc(70*time.Second, func() { w.Network().Set(memnet.Healthy) })
+			return sim.Late(2*time.Minute, sim.Silence)(x, next)
+		})))
+		if told := w.caller.runPlan(longNap); told.code != 1011 {
+			t.Errorf("%+v", told)
+		}
+		w.Network().Set(memnet.Healthy)
+		other.Wait()
+		time.Sleep(5 * time.Minute)
+		if n := w.asked("PUT", "/worker/task"); n != 1 || len(w.Runs()) != 0 || verdict(again) != "withdrawn" {
+			t.Errorf("%v (%s): %d requests, %d runs", again, verdict(again), n, len(w.Runs()))
+		}
+	})
+}
