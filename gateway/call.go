@@ -44,6 +44,7 @@ type operation struct {
 	single  bool
 	silence time.Duration // zero means silenceLimit
 	since   time.Time     // when its caller began to wait; zero means now
+	latest  time.Time     // it is not begun after that; zero means that it may be
 	// board is called before each attempt, and returns how many callers it is for;
 	// nil if there is but one.
 	board func() int
@@ -120,7 +121,10 @@ func (g *Gateway) attempt(ctx context.Context, op *operation, a retry.Attempt) (
 		return reply{}, &retry.Failure{Verdict: retry.Fatal, Err: err, Unsent: true}
 	}
 	a.Fresh = a.Fresh || op.fresh
-	resp, err := g.wire.SendBefore(ctx, r, a, time.Time{})
+	resp, err := g.wire.SendBefore(ctx, r, a, op.latest)
+	if errors.Is(err, retryhttp.ErrTooLate) { // and so it will be later
+		return reply{}, &retry.Failure{Verdict: retry.Fatal, Evidence: retry.NoEvidence, Err: retryhttp.ErrTooLate, Unsent: true}
+	}
 	if err != nil {
 		return reply{}, err
 	}

@@ -37,6 +37,18 @@ func (r *running) has(id string) bool {
 	return slices.ContainsFunc(r.tasks, func(t Running) bool { return t.Task == id })
 }
 
+// before returns the plan that went on at a time, for all that was known then.
+func (r *running) before(at time.Time) (id string, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.tasks {
+		if t.Since.Before(at) {
+			return t.Task, true
+		}
+	}
+	return "", false
+}
+
 // over notes that a plan has ended by a time at which the server was asked; "" means
 // that none went on then.
 func (r *running) over(id string, at time.Time) {

@@ -17,6 +17,9 @@ const (
 	// askLimit is how long after a caller asked the worker may be read, to have what the
 	// caller meant: the first attempt is within, and none that was made again.
 	askLimit = 250 * time.Millisecond
+	// unreadLimit is how long a command is kept that the gateway cannot read, and bind to
+	// a plan: as long as one that it has bound.
+	unreadLimit = time.Second
 	// sightLimit is how old what was seen of the worker may be when a caller asks, to
 	// be what the caller has in mind.
 	sightLimit = 10 * time.Second
@@ -129,7 +132,8 @@ func commandOf(op operation) (cmd blueapi.Command, ok bool) {
 // caller asked for it.
 func (g *Gateway) setState(ctx context.Context, c *caller, op operation) reply {
 	cmd, ok := commandOf(op)
-	if !ok { // the server will refuse it; if not, it was sent but once
+	if !ok { // the server will refuse it; if not, it was sent but once, and at once
+		op.latest = time.Now().Add(unreadLimit)
 		out, err := g.sendOnce(ctx, op)
 		if err != nil {
 			return failed(err, retry.Once)
@@ -157,6 +161,8 @@ func (g *Gateway) setState(ctx context.Context, c *caller, op operation) reply {
 			return refuse(seen.header, http.StatusServiceUnavailable, "what the worker does was not known in time").with(retryhttp.HeaderVerdict, verdictNotSent)
 		}
 		if task, known := g.worker.before(c.at); known {
+			cmd.TaskID = task
+		} else if task, known := g.running.before(c.at); known {
 			cmd.TaskID = task
 		}
 	}

@@ -89,13 +89,18 @@ func taskOf(op operation) (id string, ok bool) {
 	return id, err == nil && id != ""
 }
 
-// readJSON reads the body of a request, if it is plain JSON beyond doubt.
+// readJSON reads the body of a request, if it is plain JSON beyond doubt. blueapi takes
+// it whatever the parameters of its type are, and with a byte order mark (1.21.1).
 func readJSON(op operation, into any) bool {
 	kind, _, err := mime.ParseMediaType(op.header.Get("Content-Type"))
-	if err != nil || kind != "application/json" && !strings.HasSuffix(kind, "+json") || !utf8.Valid(op.body) {
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || kind != "application/json" && !strings.HasSuffix(kind, "+json") {
 		return false
 	}
-	d := json.NewDecoder(bytes.NewReader(op.body))
+	text := bytes.TrimPrefix(op.body, []byte("\ufeff"))
+	if !utf8.Valid(text) {
+		return false
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
 	if d.Decode(into) != nil {
 		return false
 	}
