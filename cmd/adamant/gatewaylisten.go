@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -123,6 +124,9 @@ func (l unixListener) Close() error {
 // listenUnix listens at a path, for this user alone: the socket gets its name when its
 // mode is right. One that nobody listens at any more is replaced.
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
+		return nil, fmt.Errorf("unix:%s is there already, and is no socket", path)
+	}
 	dial, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if c, err := new(net.Dialer).DialContext(dial, "unix", path); err == nil {
