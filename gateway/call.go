@@ -53,10 +53,14 @@ type operation struct {
 // operation is what a caller asks for.
 func (c *caller) operation(r *http.Request) operation {
 	path := url.URL{Path: c.route.prefix + c.route.bare}
-	return operation{
+	op := operation{
 		name: c.route.name, method: r.Method, path: path.EscapedPath(), query: r.URL.RawQuery,
 		header: c.header, body: c.body, free: c.route.free, single: c.nested, fresh: c.resent,
 	}
+	if c.route.kind == read {
+		op.body = nil
+	}
+	return op
 }
 
 // reading is a read on behalf of a caller who asked for something else.

@@ -53,10 +53,9 @@ func routeOf(r *http.Request) route {
 	if bare, ok := strings.CutPrefix(path, versionPrefix); ok && strings.HasPrefix(bare, "/") {
 		rt.prefix, rt.bare = versionPrefix, bare
 	}
-	hasBody := r.ContentLength != 0
 	switch {
 	case upgrade:
-	case r.Method == http.MethodGet && !hasBody:
+	case r.Method == http.MethodGet: // a body of it is not heeded by the server
 		rt.read()
 	case r.Method == http.MethodPost && rt.bare == "/tasks":
 		rt.kind = submit

@@ -111,6 +111,9 @@ func TestAlias(t *testing.T) {
 				t.Errorf("%s: %v", path, a)
 			}
 		}
+		if a := w.caller.ask(t.Context(), "GET", "/tasks/"+id, "{}"); a.status != 200 || !strings.Contains(a.body, id) || strings.Contains(a.body, real) {
+			t.Errorf("with a body: %v", a)
+		}
 		if a := w.caller.start(id); a.status != 409 {
 			t.Errorf("again: %v", a)
 		}
