@@ -116,6 +116,11 @@ type Gateway struct {
 	// Unsettled are the starts that an earlier gateway did not live to settle: no
 	// request to start one of these tasks is sent again.
 	Unsettled []blueapi.Attachment
+	// StartOf looks for a start of a task that another gateway with the same journal has
+	// begun since, and of which nobody knows what it did: that one may have died, as when
+	// a new gateway is there before the old one has gone. While the start is in hand of
+	// one that lives it is not Owned. It is asked before each start; nil finds none.
+	StartOf func(ctx context.Context, taskID string) (a blueapi.Attachment, found bool, err error)
 	// Begun are the plans that an earlier gateway has started, and whose end the journal
 	// does not have: who has listened to that gateway may still wait for it. Only of
 	// these does a gateway tell an end that came before its own start.

@@ -22,6 +22,9 @@ import (
 // for a run of blueapi's client.
 const maxTasks = 5
 
+// othersPause is the time between two looks at what another gateway does about a start.
+const othersPause = time.Second
+
 // busy is what blueapi says to a request to start a task while another runs.
 const busy = "Worker already active"
 
@@ -154,8 +157,11 @@ func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation,
 	}
 	defer g.starts.giveBack()
 	// Whoever had the turn may have left it so.
-	if before, ok := g.starts.isUnsettled(id); ok {
-		return g.settle(ctx, st, c, before, nil)
+	switch before, found, err := g.sentBefore(ctx, id); {
+	case err != nil:
+		return notSent(err)
+	case found:
+		return g.settle(ctx, st, c, before, seen)
 	}
 	if c.nested { // who asks finds out by itself, and must be left to it
 		return g.startBlindly(ctx, st, op, id)
@@ -166,6 +172,21 @@ func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation,
 		return refuse(seen, http.StatusConflict, busy)
 	}
 	return g.run(ctx, st, seen, id, &task)
+}
+
+// sentBefore returns the start of a task that was begun before and is not settled, here or
+// by another gateway. It waits for one that lives to settle its own.
+func (g *Gateway) sentBefore(ctx context.Context, id string) (before blueapi.Attachment, found bool, err error) {
+	if before, found = g.starts.isUnsettled(id); found || g.StartOf == nil {
+		return before, found, nil
+	}
+	for ctx.Err() == nil {
+		if before, found, err = g.StartOf(ctx, id); err != nil || !found || before.Owned {
+			return before, found, err
+		}
+		sleep(ctx, othersPause)
+	}
+	return before, false, ctx.Err()
 }
 
 // pending reads a task that is to be started, and the header of the answer; or there is

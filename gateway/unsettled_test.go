@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/blueapi/sim"
 	"github.com/adamant-go/adamant/internal/memnet"
 )
@@ -113,6 +115,31 @@ func TestStartOfTheTaskOfASession(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		if n := w.asked("PUT", "/worker/task"); n != 1 || len(w.Runs()) != 0 || verdict(again) != "withdrawn" {
 			t.Errorf("%v (%s): %d requests, %d runs", again, verdict(again), n, len(w.Runs()))
+		}
+	})
+}
+
+// TestStartOfAnotherGateway: what another gateway has sent is settled, and not sent again:
+// after it has had the time to do that itself, if it lives.
+func TestStartOfAnotherGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent blueapi.Attachment
+		var died time.Time
+		w := newWorld(t, func(w *world) {
+			w.gateway.StartOf = func(_ context.Context, id string) (blueapi.Attachment, bool, error) {
+				sent.Owned = !time.Now().Before(died)
+				return sent, id == sent.TaskID, nil
+			}
+		})
+		id := w.caller.submit(longNap)
+		sent = blueapi.Attachment{RunID: "r", TaskID: id, Step: blueapi.StepStarting, At: time.Now()}
+		died = time.Now().Add(20 * time.Second)
+		a := w.caller.start(id)
+		if n := w.asked("PUT", "/worker/task"); n != 0 || verdict(a) != "withdrawn" || time.Now().Before(died) {
+			t.Errorf("%v (%s) at %v; %d requests", a, verdict(a), time.Since(died), n)
+		}
+		if a := w.caller.start(w.caller.submit(nap)); a.status != http.StatusOK {
+			t.Errorf("another task: %v", a)
 		}
 	})
 }

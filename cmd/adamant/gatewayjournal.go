@@ -88,6 +88,30 @@ func (j *gatewayJournal) unsettled(ctx context.Context) ([]blueapi.Attachment, e
 	return j.left(ctx, journal.Query{Unsettled: true, Limit: maxUnsettled}, blueapi.StepStarting)
 }
 
+// startOf finds a start of a task that nobody has settled, be it in hand of one that
+// lives.
+func (j *gatewayJournal) startOf(ctx context.Context, task string) (a blueapi.Attachment, found bool, err error) {
+	runs, err := j.journal.Runs(ctx, journal.Query{Server: j.server, Task: task, Unsettled: true})
+	for _, r := range runs {
+		if a = attachment(r, true); a.TaskID != task { // it has another one by now
+			continue
+		}
+		owned, err := j.journal.Owned(r.ID)
+		a.Owned = !owned
+		return a, true, err
+	}
+	return blueapi.Attachment{}, false, err
+}
+
+// attachment is what a gateway has to know of a run to go on with it.
+func attachment(r journal.Run, free bool) blueapi.Attachment {
+	step := beforeEnd(r)
+	task, env := r.Task()
+	return blueapi.Attachment{
+		RunID: r.ID, Plan: r.Plan, TaskID: task, EnvironmentID: env, Step: runStep(step.Step), At: step.At, Owned: free,
+	}
+}
+
 // maxBegun is how many runs are looked at whose end is not known: those who have begun
 // them wait for the latest of them, if at all.
 const maxBegun = 100
@@ -108,22 +132,18 @@ func (j *gatewayJournal) left(ctx context.Context, q journal.Query, last blueapi
 	}
 	var all []blueapi.Attachment
 	for _, r := range runs {
-		step := beforeEnd(r)
-		if runStep(step.Step) != last {
+		a := attachment(r, true)
+		if a.Step != last {
 			continue
 		}
 		owned, err := j.journal.Owned(r.ID)
 		if err != nil {
 			return nil, err
 		}
-		task, env := r.Task()
-		if owned || task == "" { // it is being settled, or cannot be
+		if owned || a.TaskID == "" { // it is being settled, or cannot be
 			continue
 		}
-		all = append(all, blueapi.Attachment{
-			RunID: r.ID, Plan: r.Plan, TaskID: task, EnvironmentID: env,
-			Step: last, At: step.At, Owned: true,
-		})
+		all = append(all, a)
 	}
 	slices.Reverse(all) // the latest word on a task is the last
 	return all, nil

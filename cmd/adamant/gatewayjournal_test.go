@@ -1,0 +1,53 @@
+package main
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/internal/journal"
+)
+
+// TestStartOf: a gateway finds what another one that shares its journal has sent, whether
+// that one lives, and no more when that is settled.
+func TestStartOf(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), filepath.Join(t.TempDir(), "journal")
+	open := func() *gatewayJournal {
+		j, err := journal.Open(ctx, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = j.Close() })
+		kept, err := keepStarts(j, "http://blueapi.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kept
+	}
+	old, young := open(), open()
+	record := func(e blueapi.Entry) {
+		e.RunID, e.At = "0123456789abcdef", time.Now()
+		if err := old.Record(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(when, task string, found, owned bool) {
+		t.Helper()
+		a, got, err := young.startOf(ctx, task)
+		if err != nil || got != found || a.Owned != owned || got && (a.TaskID != task || a.Step != blueapi.StepStarting || a.EnvironmentID != "E") {
+			t.Errorf("%s: %+v, %v, %v", when, a, got, err)
+		}
+	}
+	request := blueapi.TaskRequest{Name: "nap", InstrumentSession: "cm12345-1"}
+	record(blueapi.Entry{Step: blueapi.StepIntent, Request: &request})
+	expect("nothing was sent", "T", false, false)
+	record(blueapi.Entry{Step: blueapi.StepStarting, TaskID: "T", EnvironmentID: "E"})
+	expect("it is being sent", "T", true, false)
+	expect("another task", "U", false, false)
+	old.close()
+	expect("who has sent it has died", "T", true, true)
+	record(blueapi.Entry{Step: blueapi.StepStarted, TaskID: "T", EnvironmentID: "E"})
+	expect("it was started", "T", false, false)
+}
