@@ -40,6 +40,7 @@ func (g *Gateway) reload(ctx context.Context, c *caller, _ operation) reply {
 		defer g.hold.end()
 		select {
 		case <-drained:
+			g.keepReload(detached, env.ID)
 			_, err := g.client.Reload(detached, true)
 			ended <- err
 		case <-detached.Done():

@@ -110,6 +110,9 @@ type Gateway struct {
 	// AliasStore keeps the aliases for the gateway that comes after this one; nil
 	// keeps nothing.
 	AliasStore AliasStore
+	// ReloadStore keeps which reload is under way, for the gateway that comes after this
+	// one; nil keeps nothing.
+	ReloadStore ReloadStore
 	// Journal keeps what becomes of the tasks that callers start, and their ends as far
 	// as the gateway hears of them; nil keeps nothing.
 	Journal blueapi.Journal
@@ -202,7 +205,9 @@ func (g *Gateway) setUp() {
 		FlushInterval: -1, ErrorLog: silent(),
 	}
 	g.starts.remember(g.Unsettled)
-	g.setUpErr = g.aliases.load(g.life, g.AliasStore)
+	if g.setUpErr = g.aliases.load(g.life, g.AliasStore); g.setUpErr == nil {
+		g.setUpErr = g.resumeReload()
+	}
 }
 
 // base is how connections are made. Compression is between caller and server.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/blueapi/sim"
+	"github.com/adamant-go/adamant/gateway"
 	"github.com/adamant-go/adamant/internal/memnet"
 )
 
@@ -184,4 +185,46 @@ func TestReloadOutlastsAnOutage(t *testing.T) {
 			})
 		}
 	}
+}
+
+// reloadStore is a ReloadStore.
+type reloadStore struct{ last gateway.Reload }
+
+func (r *reloadStore) KeepReload(_ context.Context, last gateway.Reload) error {
+	r.last = last
+	return nil
+}
+
+func (r *reloadStore) Reload(context.Context) (gateway.Reload, error) { return r.last, nil }
+
+// TestReloadOutlivesTheGateway: the gateway that comes after one that was killed in a reload
+// holds its callers back too. Asked for anything but its environment the server would hang.
+func TestReloadOutlivesTheGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := new(reloadStore)
+		w := newWorld(t, func(w *world) {
+			w.TeardownTime, w.ReloadTime = 4*time.Second, 15*time.Second
+			w.gateway.ReloadStore = kept
+		})
+		before := w.caller.environment()
+		if a := w.caller.ask(t.Context(), "DELETE", "/environment", ""); a.status != 200 {
+			t.Fatal(a)
+		}
+		w.next(func(g *gateway.Gateway) { g.ReloadStore = kept })
+		begin := time.Now()
+		if a := w.caller.get("/worker/state"); a.status != 200 || a.body != `"IDLE"` {
+			t.Errorf("%v", a)
+		}
+		if took := time.Since(begin); took < 5*time.Second || took > 20*time.Second {
+			t.Errorf("answered after %v", took)
+		}
+		if now := w.caller.environment(); now.ID == before.ID || !now.Initialized {
+			t.Errorf("%+v", now)
+		}
+
+		w.next(func(g *gateway.Gateway) { g.ReloadStore = kept }) // it is over
+		if a := w.caller.get("/worker/state"); a.status != 200 || a.took > time.Second {
+			t.Errorf("%v", a)
+		}
+	})
 }

@@ -164,6 +164,17 @@ func (j *gatewayJournal) Aliases(ctx context.Context) ([]gateway.Alias, error) {
 	return all, err
 }
 
+// KeepReload keeps which reload is under way.
+func (j *gatewayJournal) KeepReload(ctx context.Context, r gateway.Reload) error {
+	return j.journal.KeepReload(ctx, j.server, journal.Reload{Environment: r.EnvironmentID, At: r.At})
+}
+
+// Reload returns the reload that was kept last.
+func (j *gatewayJournal) Reload(ctx context.Context) (gateway.Reload, error) {
+	r, err := j.journal.Reload(ctx, j.server)
+	return gateway.Reload{EnvironmentID: r.Environment, At: r.At}, err
+}
+
 // close gives up what is left.
 func (j *gatewayJournal) close() {
 	if j == nil {

@@ -107,7 +107,7 @@ func (p *gatewayProcess) openFront(ctx context.Context, u config.Upstream) (err 
 		if f.kept, err = keepStarts(p.journal, u.URL); err != nil {
 			return fmt.Errorf("the journal: %s", journalTrouble(err))
 		}
-		g.Journal, g.AliasStore, g.StartOf = f.kept, f.kept, f.kept.startOf
+		g.Journal, g.AliasStore, g.ReloadStore, g.StartOf = f.kept, f.kept, f.kept, f.kept.startOf
 		if g.Unsettled, err = f.kept.unsettled(ctx); err != nil {
 			return fmt.Errorf("the journal: %s", journalTrouble(err))
 		}

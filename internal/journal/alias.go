@@ -6,14 +6,19 @@ import (
 	"errors"
 )
 
-// aliasSchema came with version 2.
-const aliasSchema = `
+// gatewaySchema came with version 2.
+const gatewaySchema = `
 CREATE TABLE aliases (
 	server      TEXT NOT NULL,
 	shown       TEXT NOT NULL,
 	real        TEXT NOT NULL,
 	environment TEXT NOT NULL,
 	PRIMARY KEY (server, shown)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE reloads (
+	server      TEXT NOT NULL PRIMARY KEY,
+	environment TEXT NOT NULL,
+	at          INTEGER NOT NULL -- in nanoseconds since 1970
 ) STRICT, WITHOUT ROWID;
 `
 

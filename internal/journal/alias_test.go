@@ -58,7 +58,7 @@ func TestMigration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.ExecContext(t.Context(), "DROP TABLE aliases; PRAGMA user_version = 1"); err != nil {
+	if _, err := db.ExecContext(t.Context(), "DROP TABLE aliases; DROP TABLE reloads; PRAGMA user_version = 1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

@@ -41,7 +41,7 @@ import (
 const (
 	// applicationID marks the file as a journal (SQLite's application_id).
 	applicationID = 0x6164616d // "adam"
-	// schemaVersion is the file's user_version. Those of version 1 have no aliases, and
+	// schemaVersion is the file's user_version. Those of version 1 have no aliases and no reloads, and
 	// get a place for them when they are opened.
 	schemaVersion = 2
 	// busyLimit is how long another process is waited for. A write takes
@@ -186,7 +186,7 @@ func (j *Journal) prepare(ctx context.Context) error {
 		if err := look(ctx, tx); err != nil || version == schemaVersion {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, aliasSchema+fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
+		_, err := tx.ExecContext(ctx, gatewaySchema+fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
 		return err
 	})
 }
@@ -248,7 +248,7 @@ func createFile(ctx context.Context, path string) error {
 
 func fillFile(ctx context.Context, db *sql.DB) error {
 	script := fmt.Sprintf("BEGIN; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
-		schema+aliasSchema, applicationID, schemaVersion)
+		schema+gatewaySchema, applicationID, schemaVersion)
 	if _, err := db.ExecContext(ctx, script); err != nil {
 		return err
 	}
