@@ -57,9 +57,10 @@ func deleteStream(t *testing.T, c *stomp.Client, name, topic string) {
 
 // publisher sends numbers to a topic, without waiting for receipts.
 type publisher struct {
-	t    *testing.T
-	conn net.Conn
-	sent int
+	t        *testing.T
+	conn     net.Conn
+	sent     int
+	receipts chan struct{}
 }
 
 func publish(t *testing.T, c *stomp.Client) *publisher {
@@ -69,11 +70,22 @@ func publish(t *testing.T, c *stomp.Client) *publisher {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	p := &publisher{t: t, conn: conn}
+	p := &publisher{t: t, conn: conn, receipts: make(chan struct{}, 1)}
 	p.send(&stomp.Frame{Command: "CONNECT", Headers: []stomp.Header{
 		{Name: "accept-version", Value: "1.2"}, {Name: "host", Value: "/"}, {Name: "login", Value: c.Login}, {Name: "passcode", Value: c.Passcode},
 	}})
-	go io.Copy(io.Discard, conn)
+	go func() {
+		d := stomp.NewDecoder(conn, stomp.Limits{})
+		for {
+			f, err := d.Decode()
+			if err != nil {
+				return
+			}
+			if f.Command == "RECEIPT" {
+				p.receipts <- struct{}{}
+			}
+		}
+	}()
 	return p
 }
 
@@ -92,6 +104,21 @@ func (p *publisher) next(topic string, n int) {
 	for range n {
 		p.sent++
 		p.send(&stomp.Frame{Command: "SEND", Headers: []stomp.Header{{Name: "destination", Value: topic}}, Body: fmt.Appendf(nil, "%500d", p.sent)})
+	}
+}
+
+// settled sends the next n numbers, and returns when the broker has the last of them.
+func (p *publisher) settled(topic string, n int) {
+	p.next(topic, n-1)
+	p.sent++
+	p.send(&stomp.Frame{
+		Command: "SEND", Headers: []stomp.Header{{Name: "destination", Value: topic}, {Name: "receipt", Value: "last"}},
+		Body: fmt.Appendf(nil, "%500d", p.sent),
+	})
+	select {
+	case <-p.receipts:
+	case <-time.After(30 * time.Second):
+		p.t.Error("the broker does not say that it has them")
 	}
 }
 
@@ -188,7 +215,7 @@ func TestRealStreamCuts(t *testing.T) {
 	}
 	name, topic := realStream(t, c)
 	p := publish(t, c)
-	p.next(topic, 100) // older than the session
+	p.settled(topic, 100) // older than the session
 	p.sent = 0
 	through := *c
 	through.Address = cutterTo(t, c.Address, int64(cuts)).listener.Addr().String()

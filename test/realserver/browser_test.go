@@ -3,6 +3,7 @@
 package realserver
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,8 +28,7 @@ type seenByPage struct {
 	Runs     []string
 }
 
-// origin is where the page comes from, as a browser sees it. The server allows it, and no
-// other (up.sh).
+// origin is where the page comes from, as a browser sees it.
 const origin = "http://ui.test"
 
 // TestPromise1Browser has a page in a browser, from another origin, ask for the state
@@ -44,6 +44,7 @@ func TestPromise1Browser(t *testing.T) {
 		through = "gateway" // a browser is no child of anybody
 	}
 	s.clear(t)
+	s.allow(t)
 	l := lay(t, s, through)
 	const put, start = http.MethodPut, "/worker/task"
 	l.proxy.LoseAnswer(put, start)
@@ -61,6 +62,27 @@ func TestPromise1Browser(t *testing.T) {
 	if !good && through != "nothing" {
 		t.Errorf("%+v; ran %v\nrequests: %s\n%s", seen, ran, describe(l.proxy), l.said())
 	}
+}
+
+// allow has the server allow the page's origin, and no other, for the length of the test.
+func (s *Server) allow(t *testing.T) {
+	t.Helper()
+	path := filepath.Join(s.Dir, "server.yaml")
+	plain, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(config []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, config, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { serve(plain) })
+	serve(bytes.Replace(plain, []byte("\napi:\n"), []byte("\napi:\n  cors: {origins: [\""+origin+"\"]}\n"), 1))
 }
 
 // browse opens the page, which finds the server at a URL, and waits until it has run the

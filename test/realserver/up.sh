@@ -82,7 +82,7 @@ stomp:
     password: guest
   url: tcp://127.0.0.1:$stomp/
 CONF
-  cat >"$DIR/server.yaml" <<'CONF'
+  cat - "$DIR/client.yaml" >"$DIR/server.yaml" <<'CONF'
 env:
   metadata:
     instrument: demo
@@ -96,8 +96,6 @@ env:
     - kind: planFunctions
       module: adamant_plans
 CONF
-  # Pages of that origin, and no others, may ask.
-  sed '/^api:/a\  cors: {origins: ["http://ui.test"]}' "$DIR/client.yaml" >>"$DIR/server.yaml"
   cat >"$DIR/env.new" <<CONF
 BLUEAPI_URL=http://127.0.0.1:$http
 STOMP_URL=tcp://127.0.0.1:$stomp
