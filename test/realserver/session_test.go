@@ -167,7 +167,7 @@ func TestSessionPythonUnknown(t *testing.T) {
 
 	// To those who come now, nothing is sent.
 	e = execute(t, time.Minute, []string{s.Python, "-c", runTask, f.url, "append_line", string(params)})
-	if err := json.Unmarshal([]byte(lastLine(e.stdout)), &got); err != nil || got.Exception != "BlueskyRemoteControlError" {
+	if err := json.Unmarshal([]byte(lastLine(e.stdout)), &got); err != nil || got.Exception != "ConnectionClosedError" || !strings.Contains(got.Text, "not started, safe to run again") {
 		t.Errorf("%v %+v", e, got)
 	}
 	cli := execute(t, time.Minute, []string{s.CLI, "-h", f.url, "controller", "run", "--ws", "-i", "cm12345-1", "append_line", string(params)})
