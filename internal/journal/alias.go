@@ -6,19 +6,14 @@ import (
 	"errors"
 )
 
-// gatewaySchema came with version 2.
-const gatewaySchema = `
+// aliasSchema came with version 2.
+const aliasSchema = `
 CREATE TABLE aliases (
 	server      TEXT NOT NULL,
 	shown       TEXT NOT NULL,
 	real        TEXT NOT NULL,
 	environment TEXT NOT NULL,
 	PRIMARY KEY (server, shown)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE reloads (
-	server      TEXT NOT NULL PRIMARY KEY,
-	environment TEXT NOT NULL,
-	at          INTEGER NOT NULL -- in nanoseconds since 1970
 ) STRICT, WITHOUT ROWID;
 `
 

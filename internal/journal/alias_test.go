@@ -2,10 +2,12 @@ package journal
 
 import (
 	"database/sql"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestAliases(t *testing.T) {
@@ -48,9 +50,22 @@ func TestAliases(t *testing.T) {
 	}
 }
 
-// TestMigration opens a file of version 1: what it has stays, and several may be first.
+// TestMigration opens files of earlier versions: what they have stays, and several may be
+// first.
 func TestMigration(t *testing.T) {
 	t.Parallel()
+	for version, lacks := range map[int]string{
+		1: "DROP TABLE aliases; DROP TABLE reloads;",
+		2: "DROP TABLE reloads;",
+	} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			t.Parallel()
+			migrate(t, version, lacks)
+		})
+	}
+}
+
+func migrate(t *testing.T, version int, lacks string) {
 	dir := newDir(t)
 	j := openIn(t, dir)
 	begin(t, j, request("r1")).Close()
@@ -58,7 +73,7 @@ func TestMigration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.ExecContext(t.Context(), "DROP TABLE aliases; DROP TABLE reloads; PRAGMA user_version = 1"); err != nil {
+	if _, err := db.ExecContext(t.Context(), fmt.Sprintf("%s PRAGMA user_version = %d", lacks, version)); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
@@ -74,6 +89,9 @@ func TestMigration(t *testing.T) {
 			}
 			defer func() { _ = j.Close() }()
 			if err := j.KeepAlias(t.Context(), "http://a", Alias{"t1", "t2", "e1"}); err != nil {
+				t.Error(err)
+			}
+			if err := j.KeepReload(t.Context(), "http://a", Reload{"e1", time.Unix(1, 0)}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -33,6 +33,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver
@@ -41,9 +42,10 @@ import (
 const (
 	// applicationID marks the file as a journal (SQLite's application_id).
 	applicationID = 0x6164616d // "adam"
-	// schemaVersion is the file's user_version. Those of version 1 have no aliases and no reloads, and
-	// get a place for them when they are opened.
-	schemaVersion = 2
+	// schemaVersion is the file's user_version. An older file gets what it lacks when
+	// it is opened. What a version means never changes once a journal of it exists:
+	// what is new gets a new number, in [since] too.
+	schemaVersion = 3
 	// busyLimit is how long another process is waited for. A write takes
 	// milliseconds; a hundred writers at once take about a second.
 	busyLimit = 10 * time.Second
@@ -186,9 +188,14 @@ func (j *Journal) prepare(ctx context.Context) error {
 		if err := look(ctx, tx); err != nil || version == schemaVersion {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, gatewaySchema+fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
+		_, err := tx.ExecContext(ctx, since(version)+fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
 		return err
 	})
+}
+
+// since is what came to the schema after a version, which is at least 1.
+func since(version int) string {
+	return strings.Join([]string{aliasSchema, reloadSchema}[version-1:], "")
 }
 
 // Dir is the directory of the journal.
@@ -248,7 +255,7 @@ func createFile(ctx context.Context, path string) error {
 
 func fillFile(ctx context.Context, db *sql.DB) error {
 	script := fmt.Sprintf("BEGIN; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
-		schema+gatewaySchema, applicationID, schemaVersion)
+		schema+since(1), applicationID, schemaVersion)
 	if _, err := db.ExecContext(ctx, script); err != nil {
 		return err
 	}

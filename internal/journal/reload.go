@@ -7,6 +7,15 @@ import (
 	"time"
 )
 
+// reloadSchema came with version 3.
+const reloadSchema = `
+CREATE TABLE reloads (
+	server      TEXT NOT NULL PRIMARY KEY,
+	environment TEXT NOT NULL,
+	at          INTEGER NOT NULL -- in nanoseconds since 1970
+) STRICT, WITHOUT ROWID;
+`
+
 // Reload is a reload of a server's environment.
 type Reload struct {
 	// Environment is the id of the environment before.

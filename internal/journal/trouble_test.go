@@ -42,7 +42,7 @@ func TestForeignFiles(t *testing.T) {
 		"a part of a page":     {func(t *testing.T) []byte { return good(t)[:700] }, Corrupt},
 		"zeros":                {func(t *testing.T) []byte { return make([]byte, len(good(t))) }, Corrupt},
 		"another program's":    {func(t *testing.T) []byte { return sqlite(t, "PRAGMA application_id = 7") }, Corrupt},
-		"of a later version":   {func(t *testing.T) []byte { return sqlite(t, "PRAGMA user_version = 3") }, Newer},
+		"of a later version":   {func(t *testing.T) []byte { return sqlite(t, "PRAGMA user_version = 4") }, Newer},
 		"without a version":    {func(t *testing.T) []byte { return sqlite(t, "PRAGMA user_version = 0") }, Corrupt},
 		"a page is not itself": {func(t *testing.T) []byte { b := good(t); clear(b[4096:]); return b }, Corrupt},
 	} {

@@ -235,7 +235,7 @@ func (l *line) once(t *testing.T, c call, patience time.Duration) reply {
 	defer cancel()
 	args := l.command(t, config, []string{l.server.Python, here, string(text)})
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "BLUEAPI_CONFIG="+config, "PYTHONDONTWRITEBYTECODE=1", "MPLBACKEND=Agg")
+	cmd.Env = homed(t.TempDir(), "BLUEAPI_CONFIG="+config, "PYTHONDONTWRITEBYTECODE=1", "MPLBACKEND=Agg")
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

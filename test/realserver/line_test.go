@@ -124,7 +124,7 @@ func startGateway(t *testing.T, home string, files []*os.File, args ...string) *
 	}
 	g := &gatewayProcess{at: make(map[string]string), stderr: new(safeBuffer), gone: make(chan struct{})}
 	g.cmd = exec.Command(bin, append([]string{"gateway"}, args...)...)
-	g.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+home, "XDG_CACHE_HOME="+home, "XDG_CONFIG_HOME="+home)
+	g.cmd.Env = homed(home)
 	g.cmd.ExtraFiles = files
 	g.cmd.Stderr = g.stderr
 	out, err := g.cmd.StdoutPipe()

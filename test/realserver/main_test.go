@@ -146,9 +146,8 @@ func execute(t *testing.T, patience time.Duration, args []string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	home := t.TempDir()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_STATE_HOME="+home, "XDG_CONFIG_HOME="+home)
+	cmd.Env = homed(t.TempDir())
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -159,6 +158,12 @@ func execute(t *testing.T, patience time.Duration, args []string) ended {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// homed is the environment of a program with a home directory of its own, and whatever
+// else is given: the tester's own journal is neither read nor written.
+func homed(home string, more ...string) []string {
+	return append(os.Environ(), append(more, "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_STATE_HOME="+home, "XDG_CONFIG_HOME="+home)...)
 }
 
 // get reads an answer of the server itself, past any proxy.

@@ -125,7 +125,7 @@ type program struct {
 func (st *stage) start(t *testing.T, args ...string) *program {
 	t.Helper()
 	p := &program{cmd: exec.CommandContext(t.Context(), args[0], args[1:]...), gone: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "HOME="+st.home, "XDG_CACHE_HOME="+st.home, "XDG_STATE_HOME="+st.home, "XDG_CONFIG_HOME="+st.home)
+	p.cmd.Env = homed(st.home)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.WaitDelay = time.Second
 	p.begin = time.Now()
