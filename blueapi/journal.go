@@ -2,6 +2,7 @@ package blueapi
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -10,8 +11,14 @@ import (
 type Journal interface {
 	// Record keeps e. It must be durable when Record returns: a run that
 	// cannot record that it is about to start a plan does not start it.
+	//
+	// One that other processes write to as well may say [ErrOtherStart].
 	Record(ctx context.Context, e Entry) error
 }
+
+// ErrOtherStart is what a Journal says to StepStarting if another run has started the
+// task, or may have. The run then neither starts the task nor withdraws it.
+var ErrOtherStart = errors.New("blueapi: another run has started the task, or may have")
 
 // Step is a step of a run that the journal keeps.
 type Step int

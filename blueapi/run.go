@@ -324,7 +324,9 @@ func (s *starter) put(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return r.end(NotStarted, Interrupted, ctx.Err())
 		}
-		if err := r.record(ctx, Entry{Step: StepStarting}); err != nil {
+		if err := r.record(ctx, Entry{Step: StepStarting}); errors.Is(err, ErrOtherStart) {
+			return r.end(NotStarted, OtherStart, err)
+		} else if err != nil {
 			_ = c.DeleteTask(ctx, r.task)
 			return r.end(NotStarted, JournalFailed, err)
 		}

@@ -69,6 +69,8 @@ const (
 	JournalFailed
 	// Interrupted: the caller ended the run before the plan was started.
 	Interrupted
+	// OtherStart: the task is another run's too, which has started it, or may have.
+	OtherStart
 )
 
 // The reasons of Unknown.
@@ -194,6 +196,8 @@ func (e *RunError) why() string {
 		return "the request to start it got lost each time, and was withdrawn"
 	case JournalFailed:
 		return "the journal cannot be written, without which a crash could lose the run"
+	case OtherStart:
+		return "another run has started its task, or may have"
 	case Interrupted:
 		return "interrupted before anything was started"
 	case Silent:

@@ -54,6 +54,39 @@ func (a *aliases) load(ctx context.Context, store AliasStore) error {
 	return nil
 }
 
+// successor looks for the task that took the place of one that is gone: another gateway
+// with the same store may have put it there since. A store that fails has none.
+func (a *aliases) successor(ctx context.Context, gone string) (id string, found bool) {
+	if a.store == nil {
+		return "", false
+	}
+	kept, err := a.store.Aliases(ctx)
+	if err != nil {
+		return "", false
+	}
+	shown := a.shown(gone) // which was put in the place of another, perhaps
+	a.mu.Lock()
+	for _, alias := range kept {
+		if a.env == "" || alias.EnvironmentID == a.env {
+			a.put(alias)
+		}
+	}
+	a.mu.Unlock()
+	id = a.real(shown)
+	return id, id != gone
+}
+
+// put has an alias be known. The mutex is held.
+func (a *aliases) put(alias Alias) {
+	for i := range a.known {
+		if a.known[i].Shown == alias.Shown {
+			a.known[i] = alias
+			return
+		}
+	}
+	a.known = append(a.known, alias)
+}
+
 // add has a task take the place of another, for good: the caller's id never means
 // anything else again.
 func (a *aliases) add(ctx context.Context, alias Alias) error {
@@ -64,13 +97,7 @@ func (a *aliases) add(ctx context.Context, alias Alias) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for i := range a.known {
-		if a.known[i].Shown == alias.Shown {
-			a.known[i] = alias
-			return nil
-		}
-	}
-	a.known = append(a.known, alias)
+	a.put(alias)
 	return nil
 }
 

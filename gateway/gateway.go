@@ -122,7 +122,9 @@ type Gateway struct {
 	// StartOf looks for a start of a task that another gateway with the same journal has
 	// begun since, and of which nobody knows what it did: that one may have died, as when
 	// a new gateway is there before the old one has gone. While the start is in hand of
-	// one that lives it is not Owned. It is asked before each start; nil finds none.
+	// one that lives it is not Owned. It is asked before each start, and again when the
+	// Journal says [blueapi.ErrOtherStart], as it has to if several such gateways live;
+	// nil finds none.
 	StartOf func(ctx context.Context, taskID string) (a blueapi.Attachment, found bool, err error)
 	// Begun are the plans that an earlier gateway has started, and whose end the journal
 	// does not have: who has listened to that gateway may still wait for it. Only of

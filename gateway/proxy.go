@@ -118,11 +118,17 @@ func (g *Gateway) answer(ctx context.Context, r *http.Request, c *caller) reply 
 	var err error
 	switch c.route.kind {
 	case read:
+		read := g.read
 		if c.nested { // whose copies are to go their own way
-			out, err = g.call(ctx, op)
-			break
+			read = g.call
 		}
-		out, err = g.read(ctx, op)
+		out, err = read(ctx, op)
+		if err == nil && c.route.id != "" && out.status == http.StatusNotFound {
+			if id, found := g.aliases.successor(ctx, g.aliases.real(c.route.id)); found {
+				op.path = c.route.taskPath(id)
+				out, err = read(ctx, op)
+			}
+		}
 	case deleteTask:
 		return g.deleteTask(ctx, op)
 	case startTask:

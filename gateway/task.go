@@ -23,7 +23,7 @@ import (
 const maxTasks = 5
 
 // othersPause is the time between two looks at what another gateway does about a start.
-const othersPause = time.Second
+const othersPause = 250 * time.Millisecond
 
 // busy is what blueapi says to a request to start a task while another runs.
 const busy = "Worker already active"
@@ -151,6 +151,7 @@ func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation,
 		if task, seen, answer = g.pending(ctx, st, c, op, id); answer != nil {
 			return *answer
 		}
+		id = task.ID
 	}
 	if err := g.starts.take(ctx); err != nil {
 		return notSent(err)
@@ -198,6 +199,10 @@ func (g *Gateway) pending(ctx context.Context, st *start, c *caller, op operatio
 	case err != nil:
 		return no(notSent(err))
 	case out.status == http.StatusNotFound:
+		if next, found := g.aliases.successor(ctx, id); found {
+			g.starts.goOnWith(id, next)
+			return g.pending(ctx, st, c, op, next)
+		}
 		return no(g.startBlindly(ctx, st, op, id)) // there is nothing to start: the server says so
 	case out.status != http.StatusOK:
 		return no(out.reply)
@@ -228,6 +233,10 @@ func (g *Gateway) settle(ctx context.Context, st *start, c *caller, before bluea
 	case !ok: // it has no record, or cannot be asked for
 		if gone, refused := refusalOf(seen, err); refused {
 			g.starts.settled(before.TaskID)
+			if next, found := g.aliases.successor(ctx, before.TaskID); found {
+				g.starts.goOnWith(before.TaskID, next)
+				return g.run(ctx, st, seen, next, content)
+			}
 			return gone
 		}
 		return g.unknown(seen, before.TaskID, err)
@@ -257,13 +266,31 @@ func (g *Gateway) run(ctx context.Context, st *start, seen http.Header, id strin
 		}
 		e, ok := errors.AsType[*blueapi.RunError](err)
 		switch {
-		case !ok:
-			return notSent(err)
+		case !ok: // it is gone
+			next, found := g.aliases.successor(ctx, id)
+			if !found || n == maxTasks {
+				if gone, refused := refusalOf(seen, err); refused {
+					return gone
+				}
+				return notSent(err)
+			}
+			g.starts.goOnWith(id, next)
+			id = next
+			continue
 		case e.Word == blueapi.Unknown:
 			g.starts.unclear(blueapi.Attachment{
 				Plan: e.Plan, TaskID: id, Step: blueapi.StepStarting, At: asked, Owned: true,
 			})
 			return g.unknown(seen, id, e)
+		}
+		if e.Reason == blueapi.OtherStart && n < maxTasks { // another gateway was faster
+			switch before, found, err := g.sentBefore(ctx, id); {
+			case err != nil:
+				return notSent(err)
+			case found:
+				return g.settle(ctx, st, callerOf(ctx), before, seen)
+			}
+			continue
 		}
 		if !g.isWithdrawn(ctx, st, id, e) {
 			return g.notStarted(seen, e)

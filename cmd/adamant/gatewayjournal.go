@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -48,7 +49,11 @@ func (j *gatewayJournal) Record(ctx context.Context, e blueapi.Entry) error {
 	if e.Step == blueapi.StepStarted || e.Step == blueapi.StepEnded {
 		defer j.giveUp(e.RunID)
 	}
-	return o.Record(ctx, journalEntry(e))
+	err = o.Record(ctx, journalEntry(e))
+	if errors.Is(err, journal.ErrOtherStart) {
+		return blueapi.ErrOtherStart
+	}
+	return err
 }
 
 func (j *gatewayJournal) hold(id string, o *journal.Owner) {
@@ -89,7 +94,7 @@ func (j *gatewayJournal) unsettled(ctx context.Context) ([]blueapi.Attachment, e
 }
 
 // startOf finds a start of a task that nobody has settled, be it in hand of one that
-// lives.
+// lives. One who calls the server by another name may be a caller of this gateway.
 func (j *gatewayJournal) startOf(ctx context.Context, task string) (a blueapi.Attachment, found bool, err error) {
 	runs, err := j.journal.Runs(ctx, journal.Query{Server: j.server, Task: task, Unsettled: true})
 	for _, r := range runs {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -50,4 +51,12 @@ func TestStartOf(t *testing.T) {
 	expect("who has sent it has died", "T", true, true)
 	record(blueapi.Entry{Step: blueapi.StepStarted, TaskID: "T", EnvironmentID: "E"})
 	expect("it was started", "T", false, false)
+	rival := blueapi.Entry{RunID: "fedcba9876543210", At: time.Now(), Step: blueapi.StepIntent, Request: &request}
+	if err := young.Record(ctx, rival); err != nil {
+		t.Fatal(err)
+	}
+	rival.Step, rival.TaskID, rival.EnvironmentID = blueapi.StepStarting, "T", "E"
+	if err := young.Record(ctx, rival); !errors.Is(err, blueapi.ErrOtherStart) {
+		t.Errorf("it is to be started once more: %v", err)
+	}
 }

@@ -180,6 +180,9 @@ func (j *runJournal) Record(ctx context.Context, e blueapi.Entry) error {
 	} else {
 		return errNotInHand
 	}
+	if errors.Is(err, journal.ErrOtherStart) {
+		return blueapi.ErrOtherStart
+	}
 	if _, used := errors.AsType[*journal.KeyError](err); err == nil || used {
 		return err
 	}

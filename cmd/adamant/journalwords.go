@@ -85,6 +85,8 @@ func reasonText(r blueapi.Reason) string {
 		return "withdrawn"
 	case blueapi.JournalFailed:
 		return "journal failed"
+	case blueapi.OtherStart:
+		return "other start"
 	case blueapi.Interrupted:
 		return "interrupted"
 	case blueapi.Silent:

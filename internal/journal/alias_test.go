@@ -109,18 +109,23 @@ func TestUnsettled(t *testing.T) {
 	j := openIn(t, newDir(t))
 	for id, steps := range map[string][]Entry{
 		"wanted":           nil,
-		"starting":         {step(Starting, "t1")},
-		"again":            {step(Starting, "t1"), step(NotSent, "t1"), step(Starting, "t1")},
-		"unknown":          {step(Starting, "t1"), end(Unknown)},
-		"unknown, twice":   {step(Starting, "t1"), end(Unknown), end(Unknown)},
-		"not sent":         {step(Starting, "t1"), step(NotSent, "t1")},
-		"started":          {step(Starting, "t1"), step(Started, "t1")},
-		"lost":             {step(Starting, "t1"), step(Started, "t1"), end(Unknown)},
-		"withdrawn":        {step(Starting, "t1"), step(Withdrawn, "t1")},
-		"refused":          {step(Starting, "t1"), end(NotStarted)},
-		"unknown, settled": {step(Starting, "t1"), end(Unknown), step(Withdrawn, "t1")},
+		"starting":         {step(Starting, "t")},
+		"again":            {step(Starting, "t"), step(NotSent, "t"), step(Starting, "t")},
+		"unknown":          {step(Starting, "t"), end(Unknown)},
+		"unknown, twice":   {step(Starting, "t"), end(Unknown), end(Unknown)},
+		"not sent":         {step(Starting, "t"), step(NotSent, "t")},
+		"started":          {step(Starting, "t"), step(Started, "t")},
+		"lost":             {step(Starting, "t"), step(Started, "t"), end(Unknown)},
+		"withdrawn":        {step(Starting, "t"), step(Withdrawn, "t")},
+		"refused":          {step(Starting, "t"), end(NotStarted)},
+		"unknown, settled": {step(Starting, "t"), end(Unknown), step(Withdrawn, "t")},
 	} {
 		o := begin(t, j, request(id))
+		for i := range steps {
+			if steps[i].Task != "" {
+				steps[i].Task += " of " + id
+			}
+		}
 		record(t, o, steps...)
 		o.Close()
 	}

@@ -31,7 +31,8 @@ func BenchmarkRuns(b *testing.B) {
 	j := openIn(b, newDir(b))
 	for i := range 2000 {
 		o := begin(b, j, request(strconv.Itoa(i)))
-		record(b, o, step(Starting, "t"), step(Started, "t"), end(Done))
+		task := "t" + strconv.Itoa(i)
+		record(b, o, step(Starting, task), step(Started, task), end(Done))
 		o.Close()
 	}
 	for b.Loop() {

@@ -14,11 +14,11 @@ import (
 // sweepAll tells to test every case, not a sample of them.
 func sweepAll() bool { return os.Getenv("ADAMANT_SWEEP") == "all" }
 
-// steps of a run that goes wrong in every way and ends well.
-func longRun() []Entry {
+// longRun is the steps of a run that goes wrong in every way and ends well.
+func longRun(id string) []Entry {
+	t, u := "t"+id, "u"+id
 	return []Entry{
-		step(Starting, "t"), step(NotSent, "t"), step(Starting, "t"), step(Withdrawn, "t"),
-		step(Starting, "u"), step(Started, "u"), end(Done),
+		step(Starting, t), step(NotSent, t), step(Starting, t), step(Withdrawn, t), step(Starting, u), step(Started, u), end(Done),
 	}
 }
 
@@ -40,7 +40,7 @@ func appendRuns(dir string, from, to int, told func(run string, entries int)) er
 			return err
 		}
 		told(r.ID, 0)
-		for n, e := range longRun() {
+		for n, e := range longRun(r.ID) {
 			if err := o.Record(ctx, e); err != nil {
 				return err
 			}
@@ -87,7 +87,7 @@ func checkKept(t *testing.T, j *Journal, told []recorded) {
 		entries[r.ID] = len(r.Entries)
 		kept += 1 + len(r.Entries)
 		for i, e := range r.Entries {
-			if want := longRun()[i]; e.Step != want.Step || e.Task != want.Task {
+			if want := longRun(r.ID)[i]; e.Step != want.Step || e.Task != want.Task {
 				t.Errorf("run %s, entry %d: %+v", r.ID, i, e)
 			}
 		}
@@ -155,7 +155,7 @@ func childSteps(args []string) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range longRun()[:n] {
+	for _, e := range longRun("r")[:n] {
 		if err := o.Record(ctx, e); err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func childSteps(args []string) error {
 
 // The owner is killed after each step: others see which it was, and take over.
 func TestKilledAtEachStep(t *testing.T) {
-	for n := range len(longRun()) + 1 {
+	for n := range len(longRun("r")) + 1 {
 		dir := newDir(t)
 		cmd := child(t, "steps", dir, strconv.Itoa(n))
 		if line := lines(t, cmd)(); line != "taken" {
@@ -184,11 +184,11 @@ func TestKilledAtEachStep(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := find(t, j, Query{ID: "r"})
-		want := Run{Entries: longRun()[:n]}
+		want := Run{Entries: longRun("r")[:n]}
 		if r.Last().Step != want.Last().Step || r.NotStarted() != want.NotStarted() || len(r.Entries) != n {
 			t.Errorf("step %d: %+v", n, r)
 		}
-		if over := n == len(longRun()); over != (len(names(t, j, Query{Unfinished: true})) == 0) {
+		if over := n == len(longRun("r")); over != (len(names(t, j, Query{Unfinished: true})) == 0) {
 			t.Errorf("step %d: unfinished is wrong", n)
 		}
 		record(t, o, end(Unknown))
@@ -209,9 +209,9 @@ func TestLogCut(t *testing.T) {
 	}
 	j := openIn(t, dir)
 	o := begin(t, j, request("1"))
-	steps := longRun()[:3]
+	steps := longRun("1")[:3]
 	record(t, o, steps...)
-	for i, n := range []int{len(longRun()), len(steps)} {
+	for i, n := range []int{len(longRun("0")), len(steps)} {
 		for e := range n + 1 {
 			told = append(told, recorded{strconv.Itoa(i), e})
 		}

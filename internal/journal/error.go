@@ -16,6 +16,10 @@ var ErrOwned = errors.New("journal: another process has the run in hand")
 // ErrNoRun is returned for a run that the journal does not have.
 var ErrNoRun = errors.New("journal: no such run")
 
+// ErrOtherStart is returned for the start of a task that another run has started, or may
+// have.
+var ErrOtherStart = errors.New("journal: another run has started the task, or may have")
+
 // Kind says what is wrong with a journal.
 type Kind int
 

@@ -18,6 +18,8 @@ import (
 // called concurrently.
 type Owner struct {
 	journal *Journal
+	id      string // of the run
+	server  string
 	number  int64
 	lock    *os.File
 }
@@ -36,7 +38,7 @@ func (j *Journal) Begin(ctx context.Context, r Request) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Owner{journal: j, lock: lock}
+	o := &Owner{journal: j, id: r.ID, server: r.Server, lock: lock}
 	p := thisProcess()
 	err = j.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := j.checkKey(ctx, tx, r.Key); err != nil {
@@ -99,9 +101,9 @@ func (j *Journal) Own(ctx context.Context, id string) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Owner{journal: j, lock: lock}
+	o := &Owner{journal: j, id: id, lock: lock}
 	err = j.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, "SELECT number FROM runs WHERE id = ?", id).Scan(&o.number)
+		err := tx.QueryRowContext(ctx, "SELECT number, server FROM runs WHERE id = ?", id).Scan(&o.number, &o.server)
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrNoRun
 		}
@@ -128,7 +130,10 @@ func (j *Journal) Owned(id string) (bool, error) {
 
 // Record keeps a step of the run. It is on the disk when Record returns nil;
 // otherwise it may or may not be there after a crash, and is not there without
-// one.
+// one. The error is [ErrOtherStart] for a Starting if another run has started the task,
+// or may have. Of several who record that at the same moment one succeeds. Runs at a
+// server that has another name do not count: this may be a gateway before it, which
+// starts the task for another run.
 func (o *Owner) Record(ctx context.Context, e Entry) error {
 	e, err := e.clean()
 	if err != nil {
@@ -139,6 +144,9 @@ func (o *Owner) Record(ctx context.Context, e Entry) error {
 		end = *e.End
 	}
 	return o.journal.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := o.checkStart(ctx, tx, e); err != nil {
+			return err
+		}
 		done, err := tx.ExecContext(ctx, `
 			INSERT INTO steps (run, step, at, task, environment, word, reason, message, outcome, type, result_size)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -153,6 +161,23 @@ func (o *Owner) Record(ctx context.Context, e Entry) error {
 		}
 		return keepJSON(ctx, tx, o.number, number, end.Result)
 	})
+}
+
+// checkStart refuses the start of a task that another run has started, or may have.
+func (o *Owner) checkStart(ctx context.Context, tx *sql.Tx, e Entry) error {
+	if e.Step != Starting || e.Task == "" {
+		return nil
+	}
+	others, err := findRuns(ctx, tx, Query{Server: o.server, Task: e.Task, Limit: math.MaxInt32})
+	if err != nil {
+		return err
+	}
+	for _, r := range others {
+		if task, _ := r.Task(); r.ID != o.id && task == e.Task && !r.NotStarted() {
+			return ErrOtherStart
+		}
+	}
+	return nil
 }
 
 // Close gives the run up. It may be called more than once.

@@ -189,7 +189,7 @@ func writeRuns(dir, name string, runs int) error {
 		if err != nil {
 			return err
 		}
-		for _, e := range []Entry{step(Starting, "t"), step(Started, "t"), end(Done)} {
+		for _, e := range longRun(name + "-" + strconv.Itoa(i))[4:] {
 			if err := o.Record(ctx, e); err != nil {
 				return err
 			}
@@ -263,4 +263,56 @@ func checkIntegrity(t testing.TB, j *Journal) {
 	if !slices.Equal(found, []string{"ok"}) {
 		t.Errorf("integrity: %s", strings.Join(found, "; "))
 	}
+}
+
+// TestOtherStart: of those who want to start one task at the same moment one may, until
+// that one has not.
+func TestOtherStart(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	owners := make([]*Owner, 8)
+	for i := range owners { // as of different processes
+		owners[i] = begin(t, openIn(t, dir), request(fmt.Sprint("r", i)))
+	}
+	start := func() (first *Owner) {
+		t.Helper()
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		n := 0
+		for _, o := range owners {
+			all.Go(func() {
+				err := o.Record(t.Context(), step(Starting, "t"))
+				if err != nil && !errors.Is(err, ErrOtherStart) {
+					t.Error(err)
+				}
+				if err == nil {
+					mu.Lock()
+					first, n = o, n+1
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		if n != 1 {
+			t.Fatalf("%d may start it", n)
+		}
+		return first
+	}
+	record(t, start(), step(NotSent, "t"))
+	record(t, start(), step(Withdrawn, "t"), step(Starting, "another"))
+	o := start()
+	other := owners[0]
+	if o == other {
+		other = owners[1]
+	}
+	for _, e := range []Entry{end(Unknown), step(Started, "t"), end(Done)} {
+		record(t, o, e)
+		if err := other.Record(t.Context(), step(Starting, "t")); !errors.Is(err, ErrOtherStart) {
+			t.Errorf("after %s: %v", e.Step, err)
+		}
+	}
+	record(t, other, step(Starting, "a third"))
+	again := begin(t, openIn(t, dir), request("again"))
+	record(t, again, step(Starting, "u"), end(NotStarted))
+	record(t, other, step(Starting, "u"))
 }

@@ -51,7 +51,7 @@ func TestPowerLost(t *testing.T) {
 			states++
 		}
 	}
-	if want := 5 * (1 + len(longRun())); len(told) != want {
+	if want := 5 * (1 + len(longRun("0"))); len(told) != want {
 		t.Errorf("%d entries were recorded, want %d", len(told), want)
 	}
 	if lost == 0 {

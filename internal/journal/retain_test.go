@@ -34,13 +34,13 @@ func prune(t *testing.T, j *Journal) []string {
 
 func TestOldRunsGo(t *testing.T) {
 	j := openIn(t, newDir(t))
-	put(t, j, "old", "", 91*day, step(Starting, "t"), end(Done)).Close()
+	put(t, j, "old", "", 91*day, step(Starting, "t1"), end(Done)).Close()
 	put(t, j, "old-key", "k", 91*day, end(Done)).Close()
 	put(t, j, "young", "", 89*day, end(Done)).Close()
 	put(t, j, "young-key", "l", 89*day, end(Done)).Close()
-	put(t, j, "open", "", 91*day, step(Starting, "t")).Close()
-	put(t, j, "lost", "", 366*day, step(Starting, "t")).Close()
-	put(t, j, "owned", "", 366*day, step(Starting, "t"))
+	put(t, j, "open", "", 91*day, step(Starting, "t2")).Close()
+	put(t, j, "lost", "", 366*day, step(Starting, "t3")).Close()
+	put(t, j, "owned", "", 366*day, step(Starting, "t4"))
 	if got, want := prune(t, j), []string{"owned", "open", "young-key", "young"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -72,7 +72,7 @@ func TestFileStaysSmall(t *testing.T) {
 	e := end(Done)
 	e.End.Result = json.RawMessage(`"` + strings.Repeat("y", 4000) + `"`)
 	for i := range 300 { // 2.4 MB
-		put(t, j, fmt.Sprint(i), fmt.Sprint("k", i), 0, step(Starting, "t"), e).Close()
+		put(t, j, fmt.Sprint(i), fmt.Sprint("k", i), 0, step(Starting, fmt.Sprint("t", i)), e).Close()
 	}
 	if got := names(t, j, Query{Limit: 1000}); len(got) != 301 {
 		t.Errorf("%d runs", len(got))

@@ -77,7 +77,7 @@ func TestDamagedRows(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := openIn(t, newDir(t))
-			record(t, begin(t, j, request("r")), longRun()...)
+			record(t, begin(t, j, request("r")), longRun("r")...)
 			if _, err := j.db.ExecContext(t.Context(), script); err != nil {
 				t.Fatal(err)
 			}
