@@ -168,6 +168,7 @@ type shift struct {
 	tasks                int
 	plans                []*plan
 	troubles, brokerless []span
+	harmed               []*sim.Exchange
 }
 
 // work is one shift.
@@ -241,16 +242,22 @@ func (d *day) work(seed uint64, long time.Duration) {
 func (s *shift) mishaps(seed uint64) sim.Fault {
 	r := rand.New(rand.NewPCG(seed, 2000))
 	var mu sync.Mutex
+	slow := func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+		defer s.trouble(&s.troubles, x.Time)
+		return sim.Delay(3*time.Second)(x, next)
+	}
 	kinds := []sim.Fault{
 		sim.Status(502), sim.Status(503), sim.Status(504), sim.Instead(sim.Status(502)), sim.LoseAnswer(sim.Reset), sim.LoseRequest(sim.Reset),
-		sim.CutAnswer(-3, sim.Close), sim.Delay(3 * time.Second),
+		sim.CutAnswer(-3, sim.Close), slow,
 	}
 	return func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
 		mu.Lock()
 		n := r.IntN(mishapOneIn * len(kinds))
 		mu.Unlock()
 		if n < len(kinds) {
-			defer s.trouble(&s.troubles, x.Time) // what is read is read a little later
+			s.mu.Lock()
+			s.harmed = append(s.harmed, x)
+			s.mu.Unlock()
 			return kinds[n](x, next)
 		}
 		return next()

@@ -220,8 +220,20 @@ func (s *shift) all(who string, e *ear, begun time.Time) {
 	}
 }
 
+// harmedLooks counts the looks at a task in some time that something befell.
+func (s *shift) harmedLooks(task string, from, to time.Time) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.harmed {
+		if strings.HasSuffix(x.URL.Path, "/tasks/"+task) && x.Time.After(from) && x.Time.Before(to) {
+			n++
+		}
+	}
+	return n
+}
+
 // checkEnds holds the ends that were told against what ran, and returns how long after
-// they could be they were told: after the plan has ended, and after trouble, which delays
+// they could be they were told: after the record says so, and after trouble, which delays
 // what is read of the server.
 func (s *shift) checkEnds(seed uint64) (lags []time.Duration) {
 	ran := map[string]sim.Run{}
@@ -233,10 +245,11 @@ func (s *shift) checkEnds(seed uint64) (lags []time.Duration) {
 			continue
 		}
 		run, ok := ran[p.params]
-		due := p.came
-		if ok && run.Ended.After(due) {
-			due = run.Ended
+		task := p.id
+		if ok {
+			task = run.TaskID // it may have taken the place of that
 		}
+		due := slices.MaxFunc([]time.Time{p.came, run.Ended, s.Recorded(task)}, time.Time.Compare)
 		unknown := p.end.event.Task.Result != nil && p.end.event.Task.Result.Type == "Unknown"
 		switch {
 		case ok && p.told.Before(run.Ended):
@@ -254,6 +267,9 @@ func (s *shift) checkEnds(seed uint64) (lags []time.Duration) {
 			if t.from.Before(p.told) && t.to.After(due) {
 				due, limit = t.to, endLimit+longestPace
 			}
+		}
+		if s.harmedLooks(task, due, p.told) > 1 {
+			limit = endLimit + longestPace
 		}
 		lag := p.told.Sub(due)
 		if lags = append(lags, lag); lag > limit {

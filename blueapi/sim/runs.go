@@ -23,8 +23,28 @@ type Run struct {
 }
 
 type runs struct {
-	mu  sync.Mutex
-	log []*Run
+	mu       sync.Mutex
+	log      []*Run
+	recorded map[string]time.Time // by task
+}
+
+// record notes that the record of a task says now that it is over.
+func (r *runs) record(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.recorded == nil {
+		r.recorded = make(map[string]time.Time)
+	}
+	r.recorded[id] = time.Now()
+}
+
+// Recorded returns when the record of a task came to say that it is over, and the zero
+// time if it never did. That can be later than the end of the run, and is said of plans too
+// that could not begin: while the broker is away, to publish takes its time.
+func (s *Server) Recorded(taskID string) time.Time {
+	s.runs.mu.Lock()
+	defer s.runs.mu.Unlock()
+	return s.runs.recorded[taskID]
 }
 
 // begin notes that a run begins.

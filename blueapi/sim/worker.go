@@ -183,6 +183,7 @@ func (w *worker) cycle(t *task) {
 		return
 	}
 	w.complete.put(t)
+	w.p.server.runs.record(t.id)
 	e := w.status(w.own)
 	w.mu.Unlock()
 
