@@ -20,7 +20,7 @@ type gatewayLog struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	records io.Writer // nil: there is no file
+	records io.Writer // nil: there is none, or no more
 	file    *os.File  // to be closed
 	failed  bool
 }
@@ -66,11 +66,25 @@ func (a *app) openGatewayLog(p *gatewayPlan) (*gatewayLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--records: %w", err)
 	}
+	if l.records != nil {
+		l.records = queued(l.records)
+	}
 	return l, nil
 }
 
 func (l *gatewayLog) close() {
-	if l != nil && l.file != nil {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if q, ok := l.records.(*recordQueue); ok {
+		if n := q.close(); n > 0 {
+			l.log.Warn("records were not read, and are lost", slog.Int64("count", n))
+		}
+	}
+	l.records = nil
+	if l.file != nil {
 		_ = l.file.Close() // each line was written when it came
 	}
 }
@@ -127,12 +141,12 @@ func (l *gatewayLog) record(server string, r gateway.Record) {
 
 // write writes a line, at once.
 func (l *gatewayLog) write(r recordLine) {
-	if l.records == nil {
-		return
-	}
 	line, err := json.Marshal(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.records == nil {
+		return
+	}
 	if err == nil {
 		_, err = l.records.Write(append(line, '\n'))
 	}
