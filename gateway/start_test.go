@@ -287,6 +287,37 @@ func TestJoined(t *testing.T) {
 	})
 }
 
+// TestStartedAlready: who asks for a task that has been started hears from the server that
+// it has, through an outage too.
+func TestStartedAlready(t *testing.T) {
+	for name, f := range map[string]sim.Fault{
+		"healthy": sim.Stall(0), "502": sim.Status(502), "reset": sim.LoseRequest(sim.Reset), "answer lost": sim.LoseAnswer(sim.Reset),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, nil)
+				id := w.caller.submit(longNap)
+				if a := w.caller.start(id); a.status != 200 {
+					t.Fatal(a)
+				}
+				w.Inject(sim.When(put(), sim.First(2, f)))
+				if a := w.caller.start(id); a.status != 409 || verdict(a) != "" {
+					t.Errorf("while it runs: %v (%s)", a, verdict(a))
+				}
+				w.caller.state("ABORTING")
+				w.caller.await(id)
+				w.Inject(sim.When(put(), sim.First(2, f)))
+				if a := w.caller.start(id); a.status != 404 || verdict(a) != "" {
+					t.Errorf("afterwards: %v (%s)", a, verdict(a))
+				}
+				if n := len(w.Runs()); n != 1 {
+					t.Errorf("%d runs", n)
+				}
+			})
+		})
+	}
+}
+
 // TestBusy: a server that is busy is not asked, so that the task stays as it is.
 func TestBusy(t *testing.T) {
 	for _, state := range []string{"RUNNING", "PAUSED"} {

@@ -208,8 +208,13 @@ func (g *Gateway) pending(ctx context.Context, st *start, c *caller, op operatio
 		return no(out.reply)
 	case json.Unmarshal(out.body, &task) != nil || task.ID != id:
 		return no(strange(out.header))
-	case !task.IsPending:
-		return no(g.startBlindly(ctx, st, op, id)) // the same
+	case !task.IsPending: // it was started, and is never started again (1.21.1): the server says so
+		op.body = marshal(taskID{&id})
+		out, err := g.call(ctx, op)
+		if err != nil {
+			return no(failed(err, op.safety))
+		}
+		return no(out.reply)
 	}
 	return task, out.header, nil
 }
