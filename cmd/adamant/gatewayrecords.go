@@ -65,9 +65,11 @@ func (q *recordQueue) Write(line []byte) (int, error) {
 // lost for want of room. Nothing may be written afterwards.
 func (q *recordQueue) close() (lost int64) {
 	close(q.lines)
+	limit := time.NewTimer(readLimit)
+	defer limit.Stop()
 	select {
 	case <-q.ended:
-	case <-time.After(readLimit):
+	case <-limit.C:
 		lost = int64(len(q.lines))
 	}
 	return lost + q.lost.Load()
