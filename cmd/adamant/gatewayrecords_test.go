@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adamant-go/adamant/gateway"
@@ -19,75 +21,56 @@ import (
 // what there is no room for is lost, which is said, and the rest is there in order.
 func TestRecordsNobodyReads(t *testing.T) {
 	t.Parallel()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	var said bytes.Buffer
-	l := &gatewayLog{log: slog.New(slog.NewTextHandler(&said, nil)), records: queued(w), file: w}
-	const all = 2 * maxQueued
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		for n := range all {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		var said bytes.Buffer
+		l := &gatewayLog{log: slog.New(slog.NewTextHandler(&said, nil)), records: queued(w)}
+		const lost = 3
+		for n := range 1 + maxQueued + lost { // one is being written
 			l.record("", gateway.Record{Status: n, At: time.Unix(0, 0)})
+			synctest.Wait()
 		}
-	}()
-	select {
-	case <-written:
-	case <-time.After(20 * time.Second):
-		t.Fatal("a caller waits for who reads the records")
-	}
-	read := make(chan int)
-	go func() { // it comes to its senses
-		n := 0
-		for lines := bufio.NewScanner(r); lines.Scan(); n++ {
-			var line recordLine
-			if err := json.Unmarshal(lines.Bytes(), &line); err != nil || line.Status != n {
-				t.Errorf("line %d is %s", n, lines.Text())
-				break
+		read := make(chan int)
+		go func() { // it comes to its senses
+			n := 0
+			for lines := bufio.NewScanner(r); n <= maxQueued && lines.Scan(); n++ {
+				var line recordLine
+				if err := json.Unmarshal(lines.Bytes(), &line); err != nil || line.Status != n {
+					t.Errorf("line %d is %s", n, lines.Text())
+					break
+				}
 			}
+			read <- n
+		}()
+		go l.close()
+		if n := <-read; n != 1+maxQueued {
+			t.Errorf("%d lines", n)
 		}
-		read <- n
-	}()
-	l.close()
-	n := <-read
-	if n < maxQueued || n >= all {
-		t.Errorf("%d lines", n)
-	}
-	if got := said.String(); strings.Count(got, "records are missing") != 1 || !strings.Contains(got, "are lost\" count="+strconv.Itoa(all-n)+"\n") {
-		t.Errorf("with %d lines it said\n%s", n, got)
-	}
-	l.record("", gateway.Record{}) // a caller who was cut off
+		synctest.Wait()
+		if got := said.String(); strings.Count(got, "records are missing") != 1 || !strings.Contains(got, fmt.Sprintf("are lost\" count=%d\n", lost)) {
+			t.Errorf("it said\n%s", got)
+		}
+		l.record("", gateway.Record{}) // a caller who was cut off
+	})
 }
 
 // TestRecordsNobodyEverReads: a gateway ends all the same.
 func TestRecordsNobodyEverReads(t *testing.T) {
 	t.Parallel()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	var said bytes.Buffer
-	l := &gatewayLog{log: slog.New(slog.NewTextHandler(&said, nil)), records: queued(w), file: w}
-	for range maxQueued {
-		l.record("", gateway.Record{})
-	}
-	ended := make(chan struct{})
-	go func() {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		defer r.Close()
+		var said bytes.Buffer
+		l := &gatewayLog{log: slog.New(slog.NewTextHandler(&said, nil)), records: queued(w)}
+		for range 7 {
+			l.record("", gateway.Record{})
+		}
+		begin := time.Now()
 		l.close()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(20 * time.Second):
-		t.Fatal("it waits for who reads the records")
-	}
-	if !strings.Contains(said.String(), "are lost") {
-		t.Errorf("it said\n%s", &said)
-	}
+		if took := time.Since(begin); took != readLimit || !strings.Contains(said.String(), "are lost\" count=6\n") { // and the one that is being written
+			t.Errorf("after %v it said\n%s", took, &said)
+		}
+	})
 }
 
 // TestRecordsInAFile: each is there at once.
