@@ -121,11 +121,12 @@ type Gateway struct {
 	Unsettled []blueapi.Attachment
 	// StartOf looks for a start of a task that another gateway with the same journal has
 	// begun since, and of which nobody knows what it did: that one may have died, as when
-	// a new gateway is there before the old one has gone. While the start is in hand of
-	// one that lives it is not Owned. It is asked before each start, and again when the
+	// a new gateway is there before the old one has gone. The start is not Owned while
+	// another that lives has it in hand; else this gateway owns it from then on, and
+	// settles it. It is asked before each start, and again when the
 	// Journal says [blueapi.ErrOtherStart], as it has to if several such gateways live;
 	// nil finds none.
-	StartOf func(ctx context.Context, taskID string) (a blueapi.Attachment, found bool, err error)
+	StartOf func(ctx context.Context, taskID string) (*EarlierStart, error)
 	// Begun are the plans that an earlier gateway has started, and whose end the journal
 	// does not have: who has listened to that gateway may still wait for it. Only of
 	// these does a gateway tell an end that came before its own start.

@@ -261,7 +261,7 @@ func (s *session) start(ctx, attended context.Context, req blueapi.TaskRequest) 
 	switch {
 	case err == nil || e == nil:
 	case e.Word == blueapi.Unknown:
-		g.starts.unclear(blueapi.Attachment{Plan: e.Plan, TaskID: e.TaskID, Step: blueapi.StepStarting, At: s.sending, Owned: true})
+		g.starts.unclear(blueapi.Attachment{Plan: e.Plan, TaskID: e.TaskID, Step: blueapi.StepStarting, At: s.sending, Owned: true}, g.Journal != nil)
 	case e.Reason == blueapi.Interrupted && e.TaskID != "":
 		_ = g.client.DeleteTask(ctx, e.TaskID) // nothing was sent to start it; if it stays, it stays pending
 	}

@@ -21,7 +21,22 @@ type starts struct {
 	// nothing reaches it (1.21.1).
 	turn chan struct{}
 	// unsettled are those whose request was sent and of which nobody knows what it did.
-	unsettled map[string]blueapi.Attachment
+	unsettled map[string]unsettledStart
+}
+
+// unsettledStart is a start of which nobody knows what it did.
+type unsettledStart struct {
+	blueapi.Attachment
+	// kept tells that the journal has it too, where others may settle it.
+	kept bool
+}
+
+// EarlierStart is a start of a task that somebody else has begun, and of which nobody knows
+// what it did.
+type EarlierStart struct {
+	blueapi.Attachment
+	// Release gives it up if it is Owned, settled or not; it may be nil if it is not.
+	Release func()
 }
 
 // start is one start of a task, for all who ask for it while it is under way.
@@ -138,16 +153,16 @@ func (s *starts) remember(unsettled []blueapi.Attachment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.turn = make(chan struct{}, 1)
-	s.unsettled = make(map[string]blueapi.Attachment)
+	s.unsettled = make(map[string]unsettledStart)
 	for _, a := range unsettled {
 		a.Step, a.Owned = blueapi.StepStarting, true
-		s.unsettled[a.TaskID] = a
+		s.unsettled[a.TaskID] = unsettledStart{a, true}
 	}
 }
 
 // isUnsettled reports whether a request to start a task was sent whose fate is not
 // known.
-func (s *starts) isUnsettled(id string) (blueapi.Attachment, bool) {
+func (s *starts) isUnsettled(id string) (unsettledStart, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, ok := s.unsettled[id]
@@ -155,11 +170,11 @@ func (s *starts) isUnsettled(id string) (blueapi.Attachment, bool) {
 }
 
 // unclear keeps a start in mind whose fate is not known.
-func (s *starts) unclear(a blueapi.Attachment) {
+func (s *starts) unclear(a blueapi.Attachment, kept bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, known := s.unsettled[a.TaskID]; !known {
-		s.unsettled[a.TaskID] = a
+		s.unsettled[a.TaskID] = unsettledStart{a, kept}
 	}
 }
 
@@ -175,7 +190,7 @@ func (s *starts) settled(id string) {
 func (s *starts) outlived(env string, before time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.unsettled, func(_ string, a blueapi.Attachment) bool {
+	maps.DeleteFunc(s.unsettled, func(_ string, a unsettledStart) bool {
 		return a.EnvironmentID != env && a.At.Before(before)
 	})
 }

@@ -135,7 +135,7 @@ func (g *Gateway) startBlindly(ctx context.Context, st *start, op operation, id 
 	if tries, ok := errors.AsType[*retry.Error](err); !ok || !tries.Sent {
 		return notSent(err)
 	}
-	g.starts.unclear(blueapi.Attachment{TaskID: id, Step: blueapi.StepStarting, At: sent, Owned: true})
+	g.starts.unclear(blueapi.Attachment{TaskID: id, Step: blueapi.StepStarting, At: sent, Owned: true}, false)
 	if answer, ok := lastAnswer(err); ok {
 		return answer
 	}
@@ -146,26 +146,36 @@ func (g *Gateway) startBlindly(ctx context.Context, st *start, op operation, id 
 func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation, id string) reply {
 	var task blueapi.Task
 	var seen http.Header
-	if _, unsettled := g.starts.isUnsettled(id); !unsettled && !c.nested {
-		var answer *reply
-		if task, seen, answer = g.pending(ctx, st, c, op, id); answer != nil {
+	read := func() (answer *reply) {
+		if task, seen, answer = g.pending(ctx, st, c, op, id); answer == nil {
+			id = task.ID
+		}
+		return answer
+	}
+	_, unsettled := g.starts.isUnsettled(id)
+	if !unsettled && !c.nested {
+		if answer := read(); answer != nil {
 			return *answer
 		}
-		id = task.ID
 	}
 	if err := g.starts.take(ctx); err != nil {
 		return notSent(err)
 	}
 	defer g.starts.giveBack()
 	// Whoever had the turn may have left it so.
-	switch before, found, err := g.sentBefore(ctx, id); {
+	switch before, err := g.sentBefore(ctx, id); {
 	case err != nil:
 		return notSent(err)
-	case found:
+	case before != nil:
 		return g.settle(ctx, st, c, before, seen)
 	}
 	if c.nested { // who asks finds out by itself, and must be left to it
 		return g.startBlindly(ctx, st, op, id)
+	}
+	if unsettled { // and somebody else has settled it
+		if answer := read(); answer != nil {
+			return *answer
+		}
 	}
 	if state, err := g.client.WorkerState(ctx); err == nil && state != blueapi.StateIdle {
 		// The server would say so too, or, if its plan is paused, that it is broken.
@@ -176,18 +186,32 @@ func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation,
 }
 
 // sentBefore returns the start of a task that was begun before and is not settled, here or
-// by another gateway. It waits for one that lives to settle its own.
-func (g *Gateway) sentBefore(ctx context.Context, id string) (before blueapi.Attachment, found bool, err error) {
-	if before, found = g.starts.isUnsettled(id); found || g.StartOf == nil {
-		return before, found, nil
-	}
-	for ctx.Err() == nil {
-		if before, found, err = g.StartOf(ctx, id); err != nil || !found || before.Owned {
-			return before, found, err
+// by another gateway; nil if there is none. It waits for one that lives to settle its own.
+func (g *Gateway) sentBefore(ctx context.Context, id string) (*EarlierStart, error) {
+	for g.StartOf != nil {
+		before, err := g.StartOf(ctx, id)
+		if err != nil {
+			return nil, err
 		}
-		sleep(ctx, othersPause)
+		if before == nil {
+			break
+		}
+		if before.Owned {
+			return before, nil
+		}
+		if sleep(ctx, othersPause); ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 	}
-	return before, false, ctx.Err()
+	known, found := g.starts.isUnsettled(id)
+	switch {
+	case !found:
+		return nil, nil
+	case known.kept && g.StartOf != nil: // somebody else has settled it
+		g.starts.settled(id)
+		return nil, nil
+	}
+	return &EarlierStart{known.Attachment, func() {}}, nil
 }
 
 // pending reads a task that is to be started, and the header of the answer; or there is
@@ -221,14 +245,15 @@ func (g *Gateway) pending(ctx context.Context, st *start, c *caller, op operatio
 
 // settle finds out what became of a request that was sent before, and goes on from
 // there.
-func (g *Gateway) settle(ctx context.Context, st *start, c *caller, before blueapi.Attachment, seen http.Header) reply {
+func (g *Gateway) settle(ctx context.Context, st *start, c *caller, before *EarlierStart, seen http.Header) reply {
+	defer before.Release()
 	g.starts.commit(st)
 	c.did(Settled)
 	var content *blueapi.Task
 	if task, err := g.client.Task(ctx, before.TaskID); err == nil && !c.nested {
 		content = &task
 	}
-	run, err := g.client.Attach(ctx, before)
+	run, err := g.client.Attach(ctx, before.Attachment)
 	if err == nil {
 		run.Close()
 		return g.begun(ctx, seen, before.TaskID)
@@ -285,14 +310,14 @@ func (g *Gateway) run(ctx context.Context, st *start, seen http.Header, id strin
 		case e.Word == blueapi.Unknown:
 			g.starts.unclear(blueapi.Attachment{
 				Plan: e.Plan, TaskID: id, Step: blueapi.StepStarting, At: asked, Owned: true,
-			})
+			}, g.Journal != nil)
 			return g.unknown(seen, id, e)
 		}
 		if e.Reason == blueapi.OtherStart && n < maxTasks { // another gateway was faster
-			switch before, found, err := g.sentBefore(ctx, id); {
+			switch before, err := g.sentBefore(ctx, id); {
 			case err != nil:
 				return notSent(err)
-			case found:
+			case before != nil:
 				return g.settle(ctx, st, callerOf(ctx), before, seen)
 			}
 			continue

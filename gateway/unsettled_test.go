@@ -11,6 +11,7 @@ import (
 
 	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/blueapi/sim"
+	"github.com/adamant-go/adamant/gateway"
 	"github.com/adamant-go/adamant/internal/memnet"
 )
 
@@ -126,9 +127,12 @@ func TestStartOfAnotherGateway(t *testing.T) {
 		var sent blueapi.Attachment
 		var died time.Time
 		w := newWorld(t, func(w *world) {
-			w.gateway.StartOf = func(_ context.Context, id string) (blueapi.Attachment, bool, error) {
+			w.gateway.StartOf = func(_ context.Context, id string) (*gateway.EarlierStart, error) {
+				if id != sent.TaskID {
+					return nil, nil
+				}
 				sent.Owned = !time.Now().Before(died)
-				return sent, id == sent.TaskID, nil
+				return &gateway.EarlierStart{Attachment: sent, Release: func() {}}, nil
 			}
 		})
 		id := w.caller.submit(longNap)

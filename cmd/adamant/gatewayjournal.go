@@ -93,19 +93,39 @@ func (j *gatewayJournal) unsettled(ctx context.Context) ([]blueapi.Attachment, e
 	return j.left(ctx, journal.Query{Unsettled: true, Limit: maxUnsettled}, blueapi.StepStarting)
 }
 
-// startOf finds a start of a task that nobody has settled, be it in hand of one that
-// lives. One who calls the server by another name may be a caller of this gateway.
-func (j *gatewayJournal) startOf(ctx context.Context, task string) (a blueapi.Attachment, found bool, err error) {
+// startOf finds a start of a task that nobody has settled, and takes it in hand, unless
+// one that lives has it. One who calls the server by another name may be a caller of this
+// gateway.
+func (j *gatewayJournal) startOf(ctx context.Context, task string) (*gateway.EarlierStart, error) {
 	runs, err := j.journal.Runs(ctx, journal.Query{Server: j.server, Task: task, Unsettled: true})
 	for _, r := range runs {
-		if a = attachment(r, true); a.TaskID != task { // it has another one by now
-			continue
+		if a := attachment(r, false); a.TaskID == task { // else it has another one by now
+			return j.claim(ctx, a)
 		}
-		owned, err := j.journal.Owned(r.ID)
-		a.Owned = !owned
-		return a, true, err
 	}
-	return blueapi.Attachment{}, false, err
+	return nil, err
+}
+
+// claim takes a start in hand; nil if it was settled meanwhile.
+func (j *gatewayJournal) claim(ctx context.Context, a blueapi.Attachment) (*gateway.EarlierStart, error) {
+	o, err := j.journal.Own(ctx, a.RunID)
+	switch {
+	case errors.Is(err, journal.ErrOwned): // by this process, perhaps
+		return &gateway.EarlierStart{Attachment: a}, nil
+	case err != nil:
+		return nil, err
+	}
+	j.hold(a.RunID, o)
+	release := func() { j.giveUp(a.RunID) }
+	// Whoever had it until just now may have settled it.
+	runs, err := j.journal.Runs(ctx, journal.Query{ID: a.RunID, Unsettled: true})
+	if err == nil && len(runs) == 1 {
+		if now := attachment(runs[0], true); now.TaskID == a.TaskID {
+			return &gateway.EarlierStart{Attachment: now, Release: release}, nil
+		}
+	}
+	release()
+	return nil, err
 }
 
 // attachment is what a gateway has to know of a run to go on with it.

@@ -34,11 +34,21 @@ func TestStartOf(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	look := func(j *gatewayJournal, when, task string, found, owned bool) (release func()) {
+		t.Helper()
+		a, err := j.startOf(ctx, task)
+		if err != nil || (a != nil) != found || a != nil && (a.Owned != owned || a.TaskID != task || a.Step != blueapi.StepStarting || a.EnvironmentID != "E") {
+			t.Fatalf("%s: %+v, %v", when, a, err)
+		}
+		if !owned {
+			return nil
+		}
+		return a.Release
+	}
 	expect := func(when, task string, found, owned bool) {
 		t.Helper()
-		a, got, err := young.startOf(ctx, task)
-		if err != nil || got != found || a.Owned != owned || got && (a.TaskID != task || a.Step != blueapi.StepStarting || a.EnvironmentID != "E") {
-			t.Errorf("%s: %+v, %v, %v", when, a, got, err)
+		if release := look(young, when, task, found, owned); release != nil {
+			release()
 		}
 	}
 	request := blueapi.TaskRequest{Name: "nap", InstrumentSession: "cm12345-1"}
@@ -49,6 +59,11 @@ func TestStartOf(t *testing.T) {
 	expect("another task", "U", false, false)
 	old.close()
 	expect("who has sent it has died", "T", true, true)
+	release, third := look(young, "and again", "T", true, true), open()
+	look(third, "another settles it", "T", true, false)
+	look(young, "and so does this one, for somebody else", "T", true, false)
+	release()
+	expect("nobody has settled it", "T", true, true)
 	record(blueapi.Entry{Step: blueapi.StepStarted, TaskID: "T", EnvironmentID: "E"})
 	expect("it was started", "T", false, false)
 	rival := blueapi.Entry{RunID: "fedcba9876543210", At: time.Now(), Step: blueapi.StepIntent, Request: &request}
