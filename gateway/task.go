@@ -186,7 +186,8 @@ func (g *Gateway) start(ctx context.Context, st *start, c *caller, op operation,
 }
 
 // sentBefore returns the start of a task that was begun before and is not settled, here or
-// by another gateway; nil if there is none. It waits for one that lives to settle its own.
+// by another gateway; nil if there is none. It waits for one that lives to settle its own,
+// and lets other starts take their turn, which its caller has, meanwhile.
 func (g *Gateway) sentBefore(ctx context.Context, id string) (*EarlierStart, error) {
 	for g.StartOf != nil {
 		before, err := g.StartOf(ctx, id)
@@ -199,7 +200,10 @@ func (g *Gateway) sentBefore(ctx context.Context, id string) (*EarlierStart, err
 		if before.Owned {
 			return before, nil
 		}
-		if sleep(ctx, othersPause); ctx.Err() != nil {
+		g.starts.giveBack()
+		sleep(ctx, othersPause)
+		_ = g.starts.take(context.WithoutCancel(ctx)) // its caller gives it back
+		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 	}
