@@ -177,40 +177,40 @@ func TestRealBrokerAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, away := range map[string]func(){
-		"stopped": func() {
-			broker(t, srv, "broker-stop")
-			time.Sleep(3 * time.Second)
-			broker(t, srv, "broker-start")
-		},
-		"frozen": func() {
-			b, err := os.ReadFile(filepath.Join(srv.Dir, "broker.pid"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := syscall.Kill(-pid, syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(7 * time.Second)
-			if err := syscall.Kill(-pid, syscall.SIGCONT); err != nil {
-				t.Fatal(err)
-			}
-		},
+	signalBroker := func(sig syscall.Signal) {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(srv.Dir, "broker.pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(-pid, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, broker := range map[string]struct {
+		goes, comes func()
+		least       time.Duration // to stay away, after the session has noticed
+	}{
+		"stopped": {func() { broker(t, srv, "broker-stop") }, func() { broker(t, srv, "broker-start") }, 3 * time.Second},
+		"frozen":  {func() { signalBroker(syscall.SIGSTOP) }, func() { signalBroker(syscall.SIGCONT) }, 0},
 	} {
 		send("before")
 		if d := next(); d.Message == nil || string(d.Message.Body) != "before" {
 			t.Fatalf("%s: %+v", name, d)
 		}
 		gone := time.Now()
-		away()
+		broker.goes()
+		// Taken before the broker comes back: the end would be joined to it.
 		open := next()
 		if open.Gap == nil || !open.Gap.Until.IsZero() || open.Gap.Last == "" || open.Gap.From.Sub(gone).Abs() > 3*time.Second {
-			t.Fatalf("%s: %+v", name, open)
+			t.Fatalf("%s: %+v", name, open.Gap)
 		}
+		time.Sleep(broker.least)
+		broker.comes()
 		back := time.Now()
 		for d := open; d.Gap.Until.IsZero(); {
 			if d = next(); d.Gap == nil {
