@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -32,10 +33,13 @@ func stompCases() map[string]func(*target) {
 			g.until("IDLE")
 		}
 	}
+	// Recorded with a tenth of these times, which a busy machine does not keep.
+	const threeEvents = 2500 * time.Millisecond
+	slowly := func(n int) string { return fmt.Sprintf(`{"n":%d,"delay":1}`, n) }
 	cancelled := func(state string) func(*target) {
 		return func(g *target) {
-			g.start("many_events", `{"n":100,"delay":0.1}`)
-			time.Sleep(250 * time.Millisecond)
+			g.start("many_events", slowly(100))
+			time.Sleep(threeEvents)
 			g.change(state, "because", state, "IDLE")
 			g.until("IDLE")
 		}
@@ -52,8 +56,8 @@ func stompCases() map[string]func(*target) {
 
 		"paused-resumed":          paused("nap", `{"seconds":1}`, "RUNNING", 0, 500*time.Millisecond, "IDLE"),
 		"paused-aborted":          paused("nap", `{"seconds":20}`, "ABORTING", 0, 0, "IDLE"),
-		"open-run-paused-resumed": paused("many_events", `{"n":10,"delay":0.1}`, "RUNNING", 250*time.Millisecond, 300*time.Millisecond, "Internal Server Error"),
-		"open-run-paused-aborted": paused("many_events", `{"n":10,"delay":0.1}`, "ABORTING", 250*time.Millisecond, 300*time.Millisecond, "IDLE"),
+		"open-run-paused-resumed": paused("many_events", slowly(10), "RUNNING", threeEvents, 300*time.Millisecond, "Internal Server Error"),
+		"open-run-paused-aborted": paused("many_events", slowly(10), "ABORTING", threeEvents, 300*time.Millisecond, "IDLE"),
 
 		"aborted": cancelled("ABORTING"),
 		"stopped": cancelled("STOPPING"),
