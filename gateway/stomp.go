@@ -57,7 +57,8 @@ const (
 //     gateway that was there before may wait for it.
 //
 // Who only listens need not send anything, not even heart-beats; SEND and transactions
-// are refused. A caller for which 32 MiB wait is cut off.
+// are refused. A caller for which 32 MiB wait, besides what was told before it came, is
+// cut off.
 //
 // The records of tasks are read with the credentials of whoever had them started through
 // the gateway, and otherwise with those in Upstream, or else with the latest that the

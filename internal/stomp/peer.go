@@ -27,6 +27,8 @@ type Peer struct {
 	messages int // sent; they are numbered from 1
 	out      []outgoing
 	waiting  int           // bytes, of out and of what is being written
+	replay   int           // of them, what was sent by Subscribe, at most
+	joining  bool          // Subscribe is being called
 	last     bool          // close the connection after out
 	cut      bool          // it was too slow
 	beats    time.Duration // how often to send a heart-beat; 0: never
@@ -187,7 +189,10 @@ func (p *Peer) post(o outgoing) {
 		return
 	}
 	p.out = append(p.out, o)
-	if p.waiting += o.size(); p.waiting > p.server.backlog() {
+	if p.joining {
+		p.replay += o.size()
+	}
+	if p.waiting += o.size(); p.waiting-p.replay > p.server.backlog() {
 		p.cut, p.out = true, nil
 		p.end()
 	}
@@ -373,11 +378,16 @@ func (p *Peer) subscribe(f *Frame) bool {
 		return p.refuse("Too many subscriptions", fmt.Sprintf("there are %d already\n", most))
 	}
 	p.subs = append(p.subs, s)
+	p.joining = p.server.Subscribe != nil
 	p.mu.Unlock()
 	if p.server.Subscribe == nil {
 		return true
 	}
-	if err := p.server.Subscribe(s); err != nil {
+	err := p.server.Subscribe(s)
+	p.mu.Lock()
+	p.joining = false
+	p.mu.Unlock()
+	if err != nil {
 		p.take(id)
 		return p.refuse("Unknown destination", err.Error()+"\n")
 	}
@@ -459,6 +469,7 @@ func (p *Peer) writeAll(out []outgoing, scratch *[]byte, v Version) bool {
 		}
 		p.mu.Lock()
 		p.waiting -= size
+		p.replay = min(p.replay, p.waiting)
 		for _, o := range out[:n] {
 			if o.message != nil {
 				o.sub.written = o.message.Number

@@ -27,8 +27,8 @@ type Server struct {
 	// MaxPeers is how many may be connected; zero means 256. Who comes beyond that is
 	// told so.
 	MaxPeers int
-	// Backlog is how many bytes may wait for one peer; zero means 32 MiB, which is
-	// five seconds of 10,000 of blueapi's events a second. Messages are kept once,
+	// Backlog is how many bytes may wait for one peer, besides what Subscribe has sent;
+	// zero means 32 MiB, which is five seconds of 10,000 of blueapi's events a second. Messages are kept once,
 	// however many peers they wait for.
 	Backlog int
 	// ConnectTimeout is how long a peer may take to send its CONNECT frame; zero means

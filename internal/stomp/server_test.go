@@ -205,6 +205,47 @@ func TestServerIsBounded(t *testing.T) {
 	})
 }
 
+// TestServerCatchesUp: what a subscription begins with is no sign of a slow peer, however
+// much it is; what comes after that and is not read is.
+func TestServerCatchesUp(t *testing.T) {
+	const backlog, before = 1 << 20, 3000
+	onStage(t, func(s *stage) {
+		s.Backlog = backlog
+		note := s.Subscribe
+		s.Subscribe = func(sub *stomp.Subscriber) error {
+			m := &stomp.Message{Destination: events, Body: make([]byte, 1000)}
+			for range before {
+				sub.Send(m)
+			}
+			return note(sub)
+		}
+	}, func(s *stage) {
+		session := s.client.Open(s.Context(), events)
+		defer session.Close()
+		for i := range before {
+			if d, err := session.Next(s.Context()); err != nil || d.Message == nil {
+				t.Fatalf("message %d: %+v, %v", i, d, err)
+			}
+		}
+		stalled, err := s.net.DialContext(s.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stalled.Close()
+		_, _ = io.WriteString(stalled, "CONNECT\naccept-version:1.1\n\n\x00SUBSCRIBE\nid:0\ndestination:"+events+"\n\n\x00")
+		time.Sleep(time.Second)
+		for i := range 2 * backlog / 1000 {
+			s.send(strings.Repeat("x", 1000), int64(i+1))
+			if d, err := session.Next(s.Context()); err != nil || d.Message == nil {
+				t.Fatalf("message %d: %+v, %v", i, d, err)
+			}
+		}
+		if s.subs[0].Peer().Cut() || !s.subs[1].Peer().Cut() {
+			t.Error("it was cut off, or one that does not read is not")
+		}
+	})
+}
+
 // FuzzServer: whatever a peer sends, the server answers by frames or hangs up, and
 // nothing is left of it.
 func FuzzServer(f *testing.F) {
