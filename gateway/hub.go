@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 const (
 	// keepFor and keepBytes bound what is kept of what was told, for callers who come
-	// late or again.
+	// late or again; ends are kept for keepFor, however much was told since.
 	keepFor   = time.Minute
 	keepBytes = 64 << 20
 	// maxOver is how many tasks are remembered that have ended, so that their end is not
@@ -37,6 +38,7 @@ type hub struct {
 	serving   bool
 	number    int64 // of what was told last
 	history   []told
+	ends      []told // of history, for which there was no room
 	bytes     int
 	forgotten int64 // the last number that history does not have any more
 	last      []byte
@@ -240,18 +242,23 @@ func (h *hub) tell(m *stomp.Message, ends *followed) {
 // keep keeps a message for a while, with the lock held.
 func (h *hub) keep(t told) {
 	if len(h.peers) == 0 && t.at.Sub(h.idle) > returnLimit { // nobody can come late, or again
-		h.history, h.bytes, h.forgotten = nil, 0, t.message.Number
+		h.history, h.ends, h.bytes, h.forgotten = nil, nil, 0, t.message.Number
 		return
 	}
+	old := func(kept told) bool { return t.at.Sub(kept.at) > keepFor }
 	h.history = append(h.history, t)
 	h.bytes += len(t.message.Body)
 	n := 0
-	for ; n < len(h.history) && (h.bytes > keepBytes || t.at.Sub(h.history[n].at) > keepFor); n++ {
+	for ; n < len(h.history) && (h.bytes > keepBytes || old(h.history[n])); n++ {
+		if h.history[n].ends != nil {
+			h.ends = append(h.ends, h.history[n])
+		}
 		h.bytes -= len(h.history[n].message.Body)
 		h.forgotten = h.history[n].message.Number
 		h.history[n] = told{}
 	}
 	h.history = h.history[n:]
+	h.ends = slices.DeleteFunc(h.ends, old)
 }
 
 // follow has a task followed to its end, with the lock held.

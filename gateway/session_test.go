@@ -267,18 +267,23 @@ func TestPausedUnseen(t *testing.T) {
 	})
 }
 
+// padded makes each event document a mebibyte.
+func padded(w *world) {
+	padding := bytes.Repeat([]byte("x"), 1<<20)
+	w.InjectBroker(stomp.When(stomp.Sends("MESSAGE"), func(p *stomp.Passage, next func(*stomp.Frame)) {
+		f := *p.Frame
+		f.Body = bytes.Replace(f.Body, []byte(`"filled":{}`), slices.Concat([]byte(`"filled":{"`), padding, []byte(`":true}`)), 1)
+		f.Headers = slices.DeleteFunc(slices.Clone(f.Headers), func(h stomp.Header) bool { return h.Name == "content-length" })
+		next(&f)
+	}))
+}
+
 // TestSlowCaller: a caller who takes nothing holds up neither the plan nor others, and
 // is given up when too much waits for it.
 func TestSlowCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, brokered)
-		padding := bytes.Repeat([]byte("x"), 1<<20)
-		w.InjectBroker(stomp.When(stomp.Sends("MESSAGE"), func(p *stomp.Passage, next func(*stomp.Frame)) {
-			f := *p.Frame
-			f.Body = bytes.Replace(f.Body, []byte(`"filled":{}`), slices.Concat([]byte(`"filled":{"`), padding, []byte(`":true}`)), 1)
-			f.Headers = slices.DeleteFunc(slices.Clone(f.Headers), func(h stomp.Header) bool { return h.Name == "content-length" })
-			next(&f)
-		}))
+		padded(w)
 		conn, _, err := w.caller.open()
 		if err != nil {
 			t.Fatal(err)

@@ -143,10 +143,12 @@ func (h *hub) subscribe(s *stomp.Subscriber) error {
 	}
 	young := now.Sub(h.gateway.since) < returnLimit
 	connection.returned = connection.returned || young
-	for _, t := range h.history {
-		if n := t.message.Number; n > from || t.ends != nil && (n > ends || young && t.ends.before) {
-			s.Send(t.message)
-			h.counts.Replayed++
+	for _, kept := range [][]told{h.ends, h.history} {
+		for _, t := range kept {
+			if n := t.message.Number; n > from || t.ends != nil && (n > ends || young && t.ends.before) {
+				s.Send(t.message)
+				h.counts.Replayed++
+			}
 		}
 	}
 	h.subs[s] = mine

@@ -101,6 +101,29 @@ func TestStompNeighbours(t *testing.T) {
 	}
 }
 
+// TestStompMuchWasTold: a caller that has lost its connection is told the end, though
+// more was told since than is kept.
+func TestStompMuchWasTold(t *testing.T) {
+	inStomp(t, padded, func(t *testing.T, w *world) {
+		time.Sleep(time.Minute) // the gateway is not young any more
+		e := newEar(w)
+		id := w.caller.submit(nap)
+		w.caller.start(id)
+		e.conn.Close()
+		<-e.done
+		time.Sleep(2 * time.Second)
+		if a := w.caller.start(w.caller.submit(task("many_events", `{"n":70,"delay":0.1}`))); a.status != 200 {
+			t.Fatal(a)
+		}
+		time.Sleep(10 * time.Second)
+		e = newEar(w)
+		time.Sleep(time.Second)
+		if got := e.heard(); len(ends(got, id)) != 1 || len(got) < 60 {
+			t.Errorf("%d ends, %d messages: %+v", len(ends(got, id)), len(got), w.gateway.Status().Stomp)
+		}
+	})
+}
+
 // TestStompTakesLeave: a caller that has taken leave begins anew.
 func TestStompTakesLeave(t *testing.T) {
 	inStomp(t, nil, func(t *testing.T, w *world) {
