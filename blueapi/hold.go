@@ -108,6 +108,36 @@ func (h *hold) end(over bool) {
 	h.changed = make(chan struct{})
 }
 
+// resume holds calls back for a reload that somebody else has asked for.
+func (h *hold) resume(old Environment, since time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.active {
+		return
+	}
+	h.active, h.attended, h.old, h.since = true, false, old, since
+	h.changed = make(chan struct{})
+}
+
+// ResumeReload has all calls wait for a reload that was asked for before this client was
+// made, by a process that may have died since: at is when, and id the environment that the
+// server had then. It returns at once; await waits too, until another environment shows,
+// or none will. Its error is a [*retry.Error], after which the reload may still go on.
+func (c *Client) ResumeReload(id string, at time.Time) (await func(context.Context) error) {
+	c.once.Do(c.setUp)
+	if now := time.Now(); at.After(now) {
+		at = now
+	}
+	c.hold.resume(Environment{ID: id, Initialized: true}, at)
+	return func(ctx context.Context) error {
+		err := c.pass(ctx, "GET /environment")
+		if err == nil {
+			c.hold.leave()
+		}
+		return err
+	}
+}
+
 // pass waits until no reload is under way, and counts a call in.
 func (c *Client) pass(ctx context.Context, name string) error {
 	for begin := time.Now(); ; {

@@ -4,15 +4,13 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/adamant-go/adamant/blueapi"
 )
 
 const (
 	// reloadLimit is how long a server may show its old environment after it was asked to
 	// reload, as for blueapi's client.
 	reloadLimit = 75 * time.Second
-	// reloadPoll is the time between two looks at which environment it has.
+	// reloadPoll is the time after which it is looked again which environment it has.
 	reloadPoll = 500 * time.Millisecond
 )
 
@@ -57,25 +55,14 @@ func (g *Gateway) resumeReload() error {
 		return nil
 	}
 	g.hold.begin()
+	await := g.client.ResumeReload(r.EnvironmentID, r.At)
 	if !g.goOn(func() {
 		defer g.hold.end()
-		g.awaitReload(g.life, r)
+		for g.life.Err() == nil && await(g.life) != nil {
+			sleep(g.life, reloadPoll)
+		}
 	}) {
 		g.hold.end()
 	}
 	return nil
 }
-
-// awaitReload waits until the server shows another environment, or would have.
-func (g *Gateway) awaitReload(ctx context.Context, r Reload) {
-	for ctx.Err() == nil && time.Since(r.At) <= reloadLimit {
-		env, err := g.client.Environment(ctx)
-		if err == nil && env.ID != r.EnvironmentID && loaded(&env) {
-			return
-		}
-		sleep(ctx, reloadPoll)
-	}
-}
-
-// loaded reports whether an environment is there, or has failed to be.
-func loaded(env *blueapi.Environment) bool { return env.Initialized || env.ErrorMessage != nil }

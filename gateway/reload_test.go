@@ -197,6 +197,65 @@ func (r *reloadStore) KeepReload(_ context.Context, last gateway.Reload) error {
 
 func (r *reloadStore) Reload(context.Context) (gateway.Reload, error) { return r.last, nil }
 
+// TestReloadOutlivesTheGatewayForAll: who comes in another way than by asking is held back
+// too, and so is what the gateway itself asks.
+func TestReloadOutlivesTheGatewayForAll(t *testing.T) {
+	for name, come := range map[string]func(w *world){
+		"session": func(w *world) {
+			if got := w.caller.runPlan(nap); got.code != 1000 {
+				w.Errorf("%+v", got)
+			}
+		},
+		"listener": func(w *world) {
+			serveStomp(w.T, w, w.gateway.ServeStomp)
+			newEar(w)
+			time.Sleep(30 * time.Second)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kept := new(reloadStore)
+				w := newWorld(t, func(w *world) {
+					w.TeardownTime, w.ReloadTime = 4*time.Second, 15*time.Second
+					w.gateway.ReloadStore = kept
+				})
+				before := w.caller.environment()
+				if a := w.caller.ask(t.Context(), "DELETE", "/environment", ""); a.status != 200 {
+					t.Fatal(a)
+				}
+				w.next(func(g *gateway.Gateway) { g.ReloadStore = kept })
+				come(w)
+				if now := w.caller.environment(); now.ID == before.ID || !now.Initialized {
+					t.Errorf("%+v", now)
+				}
+				if a := w.caller.get("/worker/state"); a.body != `"IDLE"` {
+					t.Error(a)
+				}
+			})
+		})
+	}
+}
+
+// TestReloadThatTakesItsTime: callers of the next gateway wait for an environment that is
+// slow to load, too.
+func TestReloadThatTakesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := new(reloadStore)
+		w := newWorld(t, func(w *world) {
+			w.ReloadTime = 150 * time.Second
+			w.gateway.ReloadStore = kept
+		})
+		w.caller.environment()
+		if a := w.caller.ask(t.Context(), "DELETE", "/environment", ""); a.status != 200 {
+			t.Fatal(a)
+		}
+		w.next(func(g *gateway.Gateway) { g.ReloadStore = kept })
+		if a := w.caller.get("/worker/state"); a.body != `"IDLE"` {
+			t.Errorf("%v after %v", a, a.took)
+		}
+	})
+}
+
 // TestReloadOutlivesTheGateway: the gateway that comes after one that was killed in a reload
 // holds its callers back too. Asked for anything but its environment the server would hang.
 func TestReloadOutlivesTheGateway(t *testing.T) {
