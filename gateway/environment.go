@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/retryhttp"
@@ -40,8 +41,11 @@ func (g *Gateway) reload(ctx context.Context, c *caller, _ operation) reply {
 		defer g.hold.end()
 		select {
 		case <-drained:
-			g.keepReload(detached, env.ID)
+			g.keepReload(detached, env.ID, time.Now())
 			_, err := g.client.Reload(detached, true)
+			if e, ok := errors.AsType[*blueapi.ReloadError](err); ok && (e.Reason == blueapi.ReloadDenied || !e.Sent) {
+				g.keepReload(detached, env.ID, time.Unix(0, 0)) // there is none to be waited for
+			}
 			ended <- err
 		case <-detached.Done():
 			ended <- &blueapi.ReloadError{Reason: blueapi.ReloadUnreachable, Err: errClosed}

@@ -35,9 +35,9 @@ type ReloadStore interface {
 
 // keepReload tells the gateway that comes after this one. If that is not possible the
 // environment is reloaded all the same: it protects from one chance in many.
-func (g *Gateway) keepReload(ctx context.Context, env string) {
+func (g *Gateway) keepReload(ctx context.Context, env string, at time.Time) {
 	if g.ReloadStore != nil {
-		_ = g.ReloadStore.KeepReload(ctx, Reload{env, time.Now()})
+		_ = g.ReloadStore.KeepReload(ctx, Reload{env, at})
 	}
 }
 

@@ -236,6 +236,28 @@ func TestReloadOutlivesTheGatewayForAll(t *testing.T) {
 	}
 }
 
+// TestReloadThatIsNone: the next gateway holds nobody back for a reload that was refused,
+// nor for longer than one takes if the clock was wrong.
+func TestReloadThatIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := new(reloadStore)
+		w := newWorld(t, func(w *world) { w.gateway.ReloadStore = kept })
+		w.Inject(sim.When(sim.Request("DELETE", "/environment"), own(403, `{"detail":"no"}`)))
+		if a := w.caller.ask(t.Context(), "DELETE", "/environment", ""); a.status != 403 {
+			t.Fatal(a)
+		}
+		w.next(func(g *gateway.Gateway) { g.ReloadStore = kept })
+		if a := w.caller.get("/worker/state"); a.status != 200 || a.took > time.Second {
+			t.Errorf("%v after %v", a, a.took)
+		}
+		kept.last.At = time.Now().Add(24 * time.Hour)
+		w.next(func(g *gateway.Gateway) { g.ReloadStore = kept })
+		if a := w.caller.get("/worker/state"); a.status != 200 || a.took > 2*time.Minute {
+			t.Errorf("%v after %v", a, a.took)
+		}
+	})
+}
+
 // TestReloadThatTakesItsTime: callers of the next gateway wait for an environment that is
 // slow to load, too.
 func TestReloadThatTakesItsTime(t *testing.T) {
