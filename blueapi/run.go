@@ -38,6 +38,8 @@ type RunTrace struct {
 	Submitted func(taskID string)
 	// Starting: the request to start the task is about to be sent.
 	Starting func(taskID string)
+	// NotSent: not one byte of that request was sent. It may be tried again.
+	NotSent func(taskID string)
 	// Looking: it is unclear whether the request arrived, because of err; the
 	// task is watched.
 	Looking func(taskID string, err error)
@@ -346,6 +348,9 @@ func (s *starter) put(ctx context.Context) error {
 		// ever been sent.
 		if err := r.record(ctx, Entry{Step: StepNotSent}); err != nil {
 			return r.end(NotStarted, JournalFailed, err)
+		}
+		if t := r.trace; t.NotSent != nil {
+			t.NotSent(r.task)
 		}
 		if n == maxStarts || ctx.Err() != nil {
 			return s.notStarted(ctx, err)

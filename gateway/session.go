@@ -39,6 +39,8 @@ type session struct {
 	conn *websocket.Conn
 	away error // why nothing can be started; nil if nothing is known to be in the way
 	out  outbox
+	// cancel ends the start of the plan; it is set before that begins.
+	cancel context.CancelFunc
 
 	// Guarded by mu.
 	mu      sync.Mutex
@@ -243,7 +245,8 @@ func (s *session) start(ctx, attended context.Context, req blueapi.TaskRequest) 
 	g := s.g
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(attended, func() { s.takeBack(cancel) })()
+	s.cancel = cancel
+	defer context.AfterFunc(attended, s.takeBack)()
 	if err := g.starts.take(starting); err != nil {
 		return nil, &blueapi.RunError{Result: blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Interrupted}, Plan: req.Name, Err: err}
 	}
@@ -282,11 +285,11 @@ func (s *session) busy(ctx context.Context, req blueapi.TaskRequest) error {
 }
 
 // takeBack ends the start of the plan, if nothing was sent.
-func (s *session) takeBack(cancel context.CancelFunc) {
+func (s *session) takeBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sending.IsZero() {
-		cancel()
+		s.cancel()
 	}
 }
 
@@ -356,6 +359,13 @@ func (s *session) trace() *blueapi.RunTrace {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.sending = time.Now()
+		},
+		NotSent: func(string) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.sending = (time.Time{}); s.left != here {
+				s.cancel()
+			}
 		},
 		Looking: func(string, error) { s.c.did(Settled) },
 		Watched: func(t blueapi.Task) {

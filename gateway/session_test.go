@@ -178,6 +178,25 @@ func TestLeaveAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestLostBeforeAnythingWasSent: a caller that is lost while nothing can be sent takes its
+// request back, though it was tried before.
+func TestLostBeforeAnythingWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.Inject(sim.When(sim.Request("POST", "/tasks"), sim.First(1, refusing(w))))
+		conn := w.bare(`{"task":` + nap + `}`)
+		time.Sleep(700 * time.Millisecond)
+		conn.Close()
+		time.Sleep(time.Minute)
+		if r := w.session(); !r.Gone || len(w.Runs()) != 0 {
+			t.Errorf("%+v, %d runs", r, len(w.Runs()))
+		}
+		if a := w.caller.get("/tasks"); a.body != `{"tasks":[]}` {
+			t.Errorf("left: %v", a)
+		}
+	})
+}
+
 // TestLeaveDuringOutage: the server is away when the caller takes leave: its plan is
 // aborted when that is back.
 func TestLeaveDuringOutage(t *testing.T) {

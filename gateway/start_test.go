@@ -418,6 +418,31 @@ func TestGoneBeforeAnythingWasSent(t *testing.T) {
 	}
 }
 
+// refusing has new connections refused for a while. Those that exist go on.
+func refusing(w *world) sim.Fault {
+	return func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+		w.Network().Set(memnet.Refuse)
+		time.AfterFunc(1500*time.Millisecond, func() { w.Network().Set(memnet.Healthy) })
+		return next()
+	}
+}
+
+// TestGoneBeforeItCouldBeSent: a start is taken back too that was tried and not sent.
+func TestGoneBeforeItCouldBeSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		id := w.caller.submit(nap)
+		w.Inject(sim.When(sim.Request("GET", "/worker/state"), sim.First(1, refusing(w))))
+		ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+		defer cancel()
+		w.caller.ask(ctx, "PUT", "/worker/task", `{"task_id":"`+id+`"}`)
+		time.Sleep(time.Minute)
+		if task, status := w.caller.read(id); status != 200 || !task.IsPending || len(w.Runs()) != 0 {
+			t.Errorf("%d %+v, %d runs", status, task, len(w.Runs()))
+		}
+	})
+}
+
 // TestGoneAfterwards: what was sent is settled though nobody waits for it.
 func TestGoneAfterwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

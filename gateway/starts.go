@@ -92,6 +92,14 @@ func (s *starts) leave(st *start) {
 	}
 }
 
+// notSent tells that the request was not sent after all, with the lock held: who has
+// gone meanwhile takes it back.
+func (st *start) notSent() {
+	if st.sending = false; st.waiting == 0 {
+		st.cancel()
+	}
+}
+
 // end tells those who wait for a start what became of it.
 func (s *starts) end(st *start, answer reply) {
 	s.mu.Lock()
@@ -116,6 +124,7 @@ func (s *starts) trace() *blueapi.RunTrace {
 	}
 	return &blueapi.RunTrace{
 		Starting:    func(id string) { note(id, func(st *start) { st.sending = true }) },
+		NotSent:     func(id string) { note(id, (*start).notSent) },
 		Looking:     func(id string, _ error) { note(id, func(st *start) { st.looked = true }) },
 		Withdrawing: func(id string, _ error) { note(id, func(st *start) { st.looked, st.withdrawing = true, true }) },
 	}
