@@ -51,25 +51,26 @@ type start struct {
 	sending     bool // the request may have been sent: the rest is done for nobody too
 	looked      bool // its answer was not what was hoped for
 	withdrawing bool
+	off         bool // it was cancelled, for nobody waited any more
 }
 
 // join finds the start of a task that is under way, or makes one, which its maker then
-// has to carry out.
-func (s *starts) join(id, who string) (st *start, first bool) {
+// has to carry out. What comes of one that is off, or another's, is not mine to know.
+func (s *starts) join(id, who string) (st *start, first, mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st = s.underWay[id]; st != nil {
-		if st.who == who {
+		if mine = st.who == who && !st.off; mine {
 			st.waiting++
 		}
-		return st, false
+		return st, false, mine
 	}
 	st = &start{who: who, ended: make(chan struct{}), waiting: 1}
 	if s.underWay == nil {
 		s.underWay = make(map[string]*start)
 	}
 	s.underWay[id] = st
-	return st, true
+	return st, true, true
 }
 
 // goOnWith has a start be of another task too, which takes the place of the first: who
@@ -88,7 +89,7 @@ func (s *starts) leave(st *start) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st.waiting--; st.waiting == 0 && !st.sending {
-		st.cancel()
+		st.callOff()
 	}
 }
 
@@ -96,8 +97,13 @@ func (s *starts) leave(st *start) {
 // gone meanwhile takes it back.
 func (st *start) notSent() {
 	if st.sending = false; st.waiting == 0 {
-		st.cancel()
+		st.callOff()
 	}
+}
+
+func (st *start) callOff() {
+	st.off = true
+	st.cancel()
 }
 
 // end tells those who wait for a start what became of it.

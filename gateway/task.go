@@ -51,7 +51,7 @@ func (g *Gateway) startTask(ctx context.Context, c *caller, op operation) reply 
 	}
 	for asked := id; ; {
 		id := g.aliases.real(asked)
-		st, first := g.starts.join(id, who)
+		st, first, mine := g.starts.join(id, who)
 		if first {
 			detached, cancel := g.detached(ctx)
 			st.cancel = cancel
@@ -62,17 +62,18 @@ func (g *Gateway) startTask(ctx context.Context, c *caller, op operation) reply 
 				cancel()
 				g.starts.end(st, turnAway(errClosed.Error()))
 			}
-		} else if st.who == who {
+		} else if mine {
 			c.did(Joined)
 		}
 		select {
 		case <-st.ended:
-			if st.who == who {
+			if mine {
 				return st.answer
 			}
-			// Who else asked may not be told what came of it: ask again.
+			// Who else asked may not be told what came of it, and one that was called off
+			// says nothing: ask again.
 		case <-ctx.Done():
-			if st.who == who {
+			if mine {
 				g.starts.leave(st)
 			}
 			text := "task " + asked + " was to be started, and its caller did not wait for what became of that"

@@ -121,6 +121,32 @@ func TestStartOfTheTaskOfASession(t *testing.T) {
 	})
 }
 
+// TestStartBehindOneThatIsOff: who asks for a task whose start was taken back, and has not
+// come to its end yet, is not told that it was.
+func TestStartBehindOneThatIsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent, until := "", time.Now().Add(5*time.Second)
+		w := newWorld(t, func(w *world) {
+			w.gateway.StartOf = func(_ context.Context, id string) (*gateway.EarlierStart, error) {
+				if id != sent || time.Now().After(until) {
+					return nil, nil
+				}
+				return &gateway.EarlierStart{Attachment: blueapi.Attachment{TaskID: id}}, nil // a living gateway has it
+			}
+		})
+		sent = w.caller.submit(nap)
+		other := w.caller.submit(longNap)
+		w.Inject(sim.When(put(), sim.First(1, sim.Stall(4*time.Second)))) // it has the turn
+		time.AfterFunc(1050*time.Millisecond, func() { w.caller.start(other) })
+		ctx, cancel := context.WithTimeout(t.Context(), 1100*time.Millisecond)
+		defer cancel()
+		w.caller.ask(ctx, "PUT", "/worker/task", `{"task_id":"`+sent+`"}`)
+		if a := w.caller.start(sent); a.status != http.StatusConflict || verdict(a) != "" {
+			t.Errorf("%v (%s) after %v", a, verdict(a), a.took)
+		}
+	})
+}
+
 // TestStartOfAnotherGateway: what another gateway has sent is settled, and not sent again:
 // after it has had the time to do that itself, if it lives. Other starts do not wait for it.
 func TestStartOfAnotherGateway(t *testing.T) {
