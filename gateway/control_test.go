@@ -116,6 +116,38 @@ func TestCommandsDoNotStray(t *testing.T) {
 	}
 }
 
+// TestCommandToNothing: a command for which there was no plan is not kept for one that
+// begins later.
+func TestCommandToNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.caller.get("/environment")
+		direct := newCaller(t, w.Network(), "blueapi.sim:8000")
+		defer direct.http.CloseIdleConnections()
+		want := direct.state("ABORTING", "X-Direct", "yes")
+		id := direct.submit(longNap, "X-Direct", "yes")
+		ours := func(x *sim.Exchange) bool { return x.Header.Get("X-Direct") == "" }
+		first := func(x *sim.Exchange) bool { return ours(x) && x.URL.Path == "/worker/task" }
+		w.Inject(sim.When(first, sim.First(1, func(_ *sim.Exchange, next func() sim.Answer) sim.Answer {
+			w.Inject(sim.When(ours, sim.Status(503)))
+			time.AfterFunc(1500*time.Millisecond, w.Heal)
+			time.AfterFunc(500*time.Millisecond, func() {
+				if a := direct.start(id, "X-Direct", "yes"); a.status != 200 {
+					t.Error(a)
+				}
+			})
+			return next()
+		})))
+		if a := w.caller.state("ABORTING"); a.status != want.status || a.body != want.body {
+			t.Errorf("%v, want %v", a, want)
+		}
+		time.Sleep(5 * time.Second)
+		if runs := w.Runs(); len(runs) != 1 || runs[0].Aborted {
+			t.Errorf("%+v", runs)
+		}
+	})
+}
+
 // TestPromise6 sends commands in a plan's last seconds while another client starts a
 // plan as soon as that has ended, with faults at any request: if the other plan was hit,
 // the caller is told that it may have been.

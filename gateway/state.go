@@ -167,6 +167,10 @@ func (g *Gateway) setState(ctx context.Context, c *caller, op operation) reply {
 		}
 	}
 	g.worker.saw(cmd.TaskID, seen.sent)
+	if cmd.TaskID == "" { // no plan had begun, and none that begins now is meant
+		c.did(Guarded)
+		return g.uncontrolled(seen.header, &blueapi.ControlError{Verb: cmd.Verb, Reason: blueapi.NotActive, From: blueapi.StateIdle})
+	}
 	result, err := g.client.Control(ctx, cmd)
 	var answer reply
 	if e, ok := errors.AsType[*blueapi.ControlError](err); ok {
