@@ -116,6 +116,40 @@ func TestCommandsDoNotStray(t *testing.T) {
 	}
 }
 
+// TestCommandAfterALateOne: that a command was late, and meant for a plan that had ended,
+// says nothing of the next command: that is for the plan that the worker was seen to have.
+func TestCommandAfterALateOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.caller.get("/environment")
+		direct := newCaller(t, w.Network(), "blueapi.sim:8000")
+		defer direct.http.CloseIdleConnections()
+		outage := func() {
+			w.Inject(sim.When(func(x *sim.Exchange) bool { return x.Header.Get("X-Direct") == "" }, sim.Status(503)))
+			time.AfterFunc(time.Second, w.Heal)
+		}
+		if a := direct.start(direct.submit(task("nap", `{"seconds":1}`))); a.status != 200 {
+			t.Fatal(a)
+		}
+		next := direct.submit(longNap)
+		w.caller.get("/worker/task")
+		time.Sleep(500 * time.Millisecond)
+		outage()
+		time.AfterFunc(600*time.Millisecond, func() {
+			if a := direct.start(next, "X-Direct", "yes"); a.status != 200 {
+				t.Error(a)
+			}
+		})
+		if a := w.caller.state("ABORTING"); a.status != 400 {
+			t.Errorf("for the plan that has ended: %v", a)
+		}
+		outage()
+		if a := w.caller.state("ABORTING"); a.status != 202 {
+			t.Errorf("for the one that runs: %v", a)
+		}
+	})
+}
+
 // TestCommandToNothing: a command for which there was no plan is not kept for one that
 // begins later.
 func TestCommandToNothing(t *testing.T) {

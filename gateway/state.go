@@ -155,6 +155,7 @@ func (g *Gateway) setState(ctx context.Context, c *caller, op operation) reply {
 	case current.ID != nil:
 		cmd.TaskID = *current.ID
 	}
+	now := cmd.TaskID
 	if seen.sent.Sub(c.at) > askLimit {
 		// The server was away when the caller asked: another plan may run by now.
 		if c.nested { // and knows how to ask again
@@ -166,7 +167,7 @@ func (g *Gateway) setState(ctx context.Context, c *caller, op operation) reply {
 			cmd.TaskID = task
 		}
 	}
-	g.worker.saw(cmd.TaskID, seen.sent)
+	g.worker.saw(now, seen.sent)
 	if cmd.TaskID == "" { // no plan had begun, and none that begins now is meant
 		c.did(Guarded)
 		return g.uncontrolled(seen.header, &blueapi.ControlError{Verb: cmd.Verb, Reason: blueapi.NotActive, From: blueapi.StateIdle})
