@@ -218,6 +218,7 @@ func (s *session) run(ctx, attended context.Context, first <-chan []byte) {
 	defer run.Close()
 	s.g.worker.saw(s.task, time.Now())
 	s.g.running.began(s.task, time.Now())
+	s.g.hub.started(ctx, s.task)
 	if s.polling {
 		s.say(blueapi.StateRunning)
 	}

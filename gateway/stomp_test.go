@@ -407,22 +407,33 @@ func TestStompAlias(t *testing.T) {
 
 // starts is a journal in memory.
 // TestStompCredentials: the records are read with the credentials of whoever had the
-// task started.
+// task started, by a session too.
 func TestStompCredentials(t *testing.T) {
 	const bearer = "Bearer secret"
-	inStomp(t, func(w *world) {
-		w.Token = "secret"
-		w.InjectBroker(stomp.When(sendsEnd, stomp.Drop))
-	}, func(t *testing.T, w *world) {
-		e := newEar(w)
-		id := w.caller.submit(nap, "Authorization", bearer)
-		if a := w.caller.start(id, "Authorization", bearer); a.status != 200 {
-			t.Fatal(a)
-		}
-		if !e.endOf(id, 5*time.Second) {
-			t.Error("no end")
-		}
-	})
+	for name, start := range map[string]func(w *world){
+		"by PUT": func(w *world) {
+			id := w.caller.submit(nap, "Authorization", bearer)
+			if a := w.caller.start(id, "Authorization", bearer); a.status != 200 {
+				w.Fatal(a)
+			}
+		},
+		"by a session": func(w *world) {
+			if got := w.caller.runPlan(nap, "Authorization", bearer); got.code != 1000 {
+				w.Errorf("%+v", got)
+			}
+		},
+	} {
+		inStomp(t, func(w *world) {
+			w.Token = "secret"
+			w.InjectBroker(stomp.When(sendsEnd, stomp.Drop))
+		}, func(t *testing.T, w *world) {
+			e := newEar(w)
+			start(w)
+			if !e.endOf(w.Runs()[0].TaskID, 5*time.Second) {
+				t.Errorf("%s: no end", name)
+			}
+		})
+	}
 }
 
 // TestStompEnds: whatever becomes of the end event, of the connection to the broker at
