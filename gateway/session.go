@@ -225,6 +225,8 @@ func (s *session) run(ctx, attended context.Context, first <-chan []byte) {
 	result, err := run.Wait(attended)
 	if err == nil {
 		s.g.running.over(s.task, time.Now())
+	} else {
+		s.g.unended.began(s.task) // if it goes on, its end is kept when that is heard of
 	}
 	switch e, _ := errors.AsType[*blueapi.RunError](err); {
 	case err == nil:

@@ -178,6 +178,20 @@ func TestLeaveAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestLostCallersEnd: the end of a plan that goes on without its caller is kept.
+func TestLostCallersEnd(t *testing.T) {
+	kept := &starts{}
+	inStomp(t, func(w *world) { w.gateway.Journal = kept }, func(t *testing.T, w *world) {
+		conn := w.bare(`{"task":` + task("nap", `{"seconds":3}`) + `}`)
+		w.untilRunning()
+		conn.Close()
+		time.Sleep(10 * time.Second)
+		if left := kept.begun(); len(left) > 0 || len(w.Runs()) != 1 {
+			t.Errorf("no end of %v", left)
+		}
+	})
+}
+
 // TestLostBeforeAnythingWasSent: a caller that is lost while nothing can be sent takes its
 // request back, though it was tried before.
 func TestLostBeforeAnythingWasSent(t *testing.T) {
