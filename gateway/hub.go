@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -241,7 +242,7 @@ func (h *hub) tell(m *stomp.Message, ends *followed) {
 
 // keep keeps a message for a while, with the lock held.
 func (h *hub) keep(t told) {
-	if len(h.peers) == 0 && t.at.Sub(h.idle) > returnLimit { // nobody can come late, or again
+	if h.deserted() { // nobody can come late, or again
 		h.history, h.ends, h.bytes, h.forgotten = nil, nil, 0, t.message.Number
 		return
 	}
@@ -277,9 +278,20 @@ func (h *hub) follow(id string, as *caller) *followed {
 
 // know makes a task known, with the lock held.
 func (h *hub) know(id string) *followed {
+	if h.deserted() {
+		h.forget()
+	}
 	t := &followed{id: id, before: h.gateway.unended.isBefore(id)}
 	h.tasks[id] = t
 	return t
+}
+
+// deserted reports whether nobody listens, or may come back to, with the lock held.
+func (h *hub) deserted() bool { return len(h.peers) == 0 && time.Since(h.idle) > returnLimit }
+
+// forget drops the tasks whose end is not told, with the lock held.
+func (h *hub) forget() {
+	maps.DeleteFunc(h.tasks, func(_ string, t *followed) bool { return !t.over })
 }
 
 // end notes that the end of a task was told, and what it was, with the lock held.
@@ -313,7 +325,7 @@ func (h *hub) started(ctx context.Context, id string) {
 func (h *hub) unheard() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.serving || len(h.peers) == 0 && time.Since(h.idle) > returnLimit
+	return !h.serving || h.deserted()
 }
 
 // starting tells that a caller has asked for a task to be started.

@@ -406,6 +406,25 @@ func TestStompAlias(t *testing.T) {
 }
 
 // starts is a journal in memory.
+// TestStompForNobody: while nobody listens, tasks whose end is not heard of are not
+// collected.
+func TestStompForNobody(t *testing.T) {
+	inStomp(t, func(w *world) { w.gateway.Broker = nil }, func(t *testing.T, w *world) {
+		time.Sleep(time.Minute)
+		for range 5 {
+			id := w.caller.submit(nap)
+			if a := w.caller.start(id); a.status != 200 {
+				t.Fatal(a)
+			}
+			w.caller.await(id)
+			time.Sleep(time.Second)
+		}
+		if s := w.gateway.Status().Stomp; len(s.Following) != 1 {
+			t.Errorf("%d are followed", len(s.Following))
+		}
+	})
+}
+
 // TestStompCredentials: the records are read with the credentials of whoever had the
 // task started, by a session too.
 func TestStompCredentials(t *testing.T) {

@@ -33,12 +33,8 @@ func (h *hub) attend() {
 			t.stop = nil
 		}
 	}
-	if time.Since(h.idle) > returnLimit { // whoever waited for these is gone
-		for id, t := range h.tasks {
-			if !t.over {
-				delete(h.tasks, id)
-			}
-		}
+	if h.deserted() { // whoever waited for these is gone
+		h.forget()
 	}
 	for _, t := range h.tasks {
 		h.watchOver(t)
