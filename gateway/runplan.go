@@ -26,7 +26,10 @@ func (g *Gateway) serveRunPlan(w http.ResponseWriter, r *http.Request) {
 	}
 	c := callerOf(r.Context())
 	c.header = onward(r.Header)
-	seen, refusal, away := g.receive(r.Context(), c)
+	asking, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(g.life, cancel)()
+	seen, refusal, away := g.receive(asking, c)
 	if refusal != nil {
 		refusal.with("Connection", "close").to(c).write(w)
 		return
@@ -42,8 +45,8 @@ func (g *Gateway) serveRunPlan(w http.ResponseWriter, r *http.Request) {
 	}
 	conn.SetReadLimit(int64(g.maxBody()))
 	// The caller sends its request but once: what it knows of retrying does not help here.
-	ctx, cancel := g.detached(retry.Detach(r.Context()))
-	defer cancel()
+	ctx, end := g.detached(retry.Detach(r.Context()))
+	defer end()
 	s := &session{g: g, c: c, conn: conn, away: away}
 	s.serve(ctx)
 }

@@ -255,7 +255,7 @@ func (s *session) start(ctx, attended context.Context, req blueapi.TaskRequest) 
 	}
 	defer g.starts.giveBack()
 	if state, err := g.client.WorkerState(starting); err == nil && state != blueapi.StateIdle {
-		return nil, s.busy(starting, req)
+		return nil, s.busy(ctx, starting, req)
 	}
 	broker := g.Broker
 	if g.hub.deaf() { // all who want to start something would wait for its silence
@@ -275,12 +275,12 @@ func (s *session) start(ctx, attended context.Context, req blueapi.TaskRequest) 
 }
 
 // busy says so of a server that is, or what else it would say of the request first. The
-// task that this takes is not left behind.
-func (s *session) busy(ctx context.Context, req blueapi.TaskRequest) error {
-	id, err := s.g.client.SubmitTask(ctx, req)
+// task that this takes is not left behind, though the caller has left.
+func (s *session) busy(ctx, starting context.Context, req blueapi.TaskRequest) error {
+	id, err := s.g.client.SubmitTask(starting, req)
 	e := &blueapi.RunError{Result: blueapi.Result{Word: blueapi.NotStarted, Reason: blueapi.Busy}, Plan: req.Name, Err: err}
 	if err == nil {
-		_ = s.g.client.DeleteTask(context.WithoutCancel(ctx), id) // if it stays, it stays pending
+		_ = s.g.client.DeleteTask(ctx, id) // if it stays, it stays pending
 	} else if _, refused := refusedBy(err, req.Name); refused {
 		e.Reason = blueapi.Refused
 	}

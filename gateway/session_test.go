@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -368,6 +369,37 @@ func TestSessionClosed(t *testing.T) {
 		w.next(nil)
 		w.goesOn("nap")
 	})
+}
+
+// TestSessionClosedWhileAway: a gateway that is closed does not wait for a server that is
+// away, though its callers would.
+func TestSessionClosedWhileAway(t *testing.T) {
+	for name, busy := range map[string]bool{"opening": false, "busy": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, func(w *world) { w.gateway.Wait = 10 * time.Minute })
+				w.caller.get("/environment")
+				if busy {
+					w.caller.start(w.caller.submit(longNap))
+					w.Inject(sim.When(sim.Request("DELETE", "/tasks/*"), func(*sim.Exchange, func() sim.Answer) sim.Answer {
+						w.Network().Set(memnet.Kill)
+						return sim.Answer{End: sim.Reset}
+					}))
+				} else {
+					w.Network().Set(memnet.Kill)
+				}
+				var caller sync.WaitGroup
+				caller.Go(func() { w.attempt(nap) })
+				time.Sleep(5 * time.Second)
+				begin := time.Now()
+				w.gateway.Close()
+				if took := time.Since(begin); took > 10*time.Second {
+					t.Errorf("closed after %v", took)
+				}
+				caller.Wait()
+			})
+		})
+	}
 }
 
 // TestSessionUnknown: what nobody knows is told so, and which task it is about.
