@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
@@ -216,7 +217,10 @@ func (p *gatewayPlan) checkListener(l config.Listener, admin bool) error {
 func isLoop(server, listen string) bool {
 	u, err := url.Parse(server)
 	host, port, failed := net.SplitHostPort(listen)
-	if err != nil || failed != nil || port == "0" || port != u.Port() {
+	if err != nil || failed != nil || port == "0" {
+		return false
+	}
+	if at := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]); port != at {
 		return false
 	}
 	local := func(host string) bool {
