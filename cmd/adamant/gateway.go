@@ -39,8 +39,8 @@ open, a line for each is printed: what it is for, and where it is.
 
 At the end, when it is interrupted or told to, it takes no more callers and
 serves those that are there; a second interrupt ends it at once. SIGHUP reads
-the certificates again. The admin listener has /metrics, /-/status, /-/ready,
-/-/live and /-/drain.`,
+the certificates of the listeners again. The admin listener has /metrics,
+/-/status, /-/ready, /-/live and /-/drain.`,
 		Example: `Examples:
   adamant gateway --upstream http://i22-blueapi --listen 127.0.0.1:8000
   adamant -c client.yaml gateway --stomp-listen 127.0.0.1:61613 --admin 127.0.0.1:9090
