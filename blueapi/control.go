@@ -315,7 +315,7 @@ func (k *control) withdraw(ctx context.Context) error {
 	case begun:
 		return k.beganMeanwhile(ctx)
 	}
-	state, current, _, err := c.lookAtWorker(ctx, how{urgent: true})
+	state, current, starting, err := c.lookAtWorker(ctx, how{urgent: true})
 	switch {
 	case err != nil:
 		// It was deleted, and it is not known whether that was in time.
@@ -324,9 +324,9 @@ func (k *control) withdraw(ctx context.Context) error {
 	case current == k.result.TaskID:
 		return k.run(ctx) // it was not: the worker had taken it
 	}
-	// While the worker has another plan, the task may be in its queue behind that,
-	// where deleting it does not reach it.
-	k.result.Effect, k.result.State, k.result.Checked = TaskWithdrawn, state, state == StateIdle
+	// While the worker has another plan, or makes one, the task may be in its queue
+	// behind that, where deleting it does not reach it.
+	k.result.Effect, k.result.State, k.result.Checked = TaskWithdrawn, state, state == StateIdle && !starting
 	return nil
 }
 

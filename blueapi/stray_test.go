@@ -380,6 +380,47 @@ func TestAbortOfATaskBehindAnother(t *testing.T) {
 	})
 }
 
+// TestAbortOfATaskInTheQueue: the plan of a task that waits in the worker's queue begins
+// although the task was deleted. While it waits, the other plan may be one that is being
+// made, with a worker that says it is idle, or one that runs.
+func TestAbortOfATaskInTheQueue(t *testing.T) {
+	for name, at := range map[string]time.Duration{"being made": 15 * time.Second, "running": 30 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.Plans = []sim.Plan{{
+					Name:    "prepare",
+					Prelude: func(ctx context.Context, _ sim.Args) error { return sim.Sleep(ctx, 20*time.Second) },
+					Run:     func(ctx context.Context, _ sim.Args) (any, error) { return nil, sim.Sleep(ctx, time.Minute) },
+				}}
+				var ids []string
+				var starts sync.WaitGroup
+				for _, r := range []blueapi.TaskRequest{request("prepare", "{}"), request("nap", `{"seconds":5}`)} {
+					id, err := w.client.SubmitTask(t.Context(), r)
+					if err != nil {
+						t.Fatal(err)
+					}
+					ids = append(ids, id)
+				}
+				for _, id := range ids { // both pass the server's check before either is begun
+					starts.Go(func() { w.startPlain(t, id) })
+					time.Sleep(time.Millisecond / 10)
+				}
+				time.Sleep(at)
+				result, err := w.client.Control(t.Context(), blueapi.Command{Verb: blueapi.Abort, TaskID: ids[1]})
+				starts.Wait()
+				time.Sleep(5 * time.Minute)
+				if runs := w.Runs(); len(runs) != 2 || runs[1].TaskID != ids[1] {
+					t.Fatalf("%+v: the task was not in the queue", runs)
+				}
+				if err != nil || result.Effect != blueapi.TaskWithdrawn || result.Checked {
+					t.Errorf("%+v, %v", result, err)
+				}
+			})
+		})
+	}
+}
+
 // TestControlBesideABadPath: reads that always fail, and many of them, do not hold it up.
 func TestControlBesideABadPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
