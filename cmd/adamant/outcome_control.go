@@ -46,6 +46,9 @@ func controlText(v voice, command blueapi.Command, r blueapi.ControlResult) stri
 		return fmt.Sprintf("<WorkerState.%s: %s>\n", r.State, pyQuote(string(r.State)))
 	}
 	done, doing := participles(command.Verb)
+	if r.Effect == blueapi.TaskWithdrawn && !r.Checked {
+		return "withdrawn: the plan had not begun\n"
+	}
 	if r.Effect == blueapi.TaskWithdrawn {
 		return "withdrawn: the plan had not begun, and will not\n"
 	}
@@ -137,6 +140,10 @@ func controlWarnings(verb blueapi.Verb, r blueapi.ControlResult) []string {
 	} else if r.Effect == blueapi.Accepted && !r.Checked {
 		all = append(all, fmt.Sprintf("the server could not be asked afterwards which plan was reached; it was task %s "+
 			"within a second before", r.TaskID))
+	}
+	if r.Effect == blueapi.TaskWithdrawn && !r.Checked {
+		all = append(all, fmt.Sprintf("the worker has another plan in hand: if a request to start task %s came just before that began, "+
+			"its plan begins when that has ended, though the task is deleted; 'adamant state' shows it", r.TaskID))
 	}
 	if r.Unanswered > 0 {
 		all = append(all, fmt.Sprintf("%d of %d requests were never answered: one may still arrive, and reach whatever plan "+

@@ -67,9 +67,24 @@ func TestEndOfControl(t *testing.T) {
 			},
 		},
 		{
-			name: "withdrawn", command: blueapi.Command{Verb: blueapi.Stop}, result: done("", blueapi.TaskWithdrawn),
+			name: "withdrawn", command: blueapi.Command{Verb: blueapi.Stop},
+			result:  blueapi.ControlResult{TaskID: "T", State: blueapi.StateIdle, Effect: blueapi.TaskWithdrawn, Checked: true},
 			own:     ending{out: "withdrawn: the plan had not begun, and will not\n"},
 			blueapi: ending{out: "<WorkerState.IDLE: 'IDLE'>\n"},
+		},
+		{
+			name: "withdrawn, and perhaps in the queue", command: blueapi.Command{Verb: blueapi.Stop},
+			result: blueapi.ControlResult{TaskID: "T", State: blueapi.StateRunning, Effect: blueapi.TaskWithdrawn},
+			own: ending{
+				out: "withdrawn: the plan had not begun\n",
+				msg: "adamant: the worker has another plan in hand: if a request to start task T came just before that began, " +
+					"its plan begins when that has ended, though the task is deleted; 'adamant state' shows it",
+			},
+			blueapi: ending{
+				out: "<WorkerState.IDLE: 'IDLE'>\n",
+				msg: "adamant: the worker has another plan in hand: if a request to start task T came just before that began, " +
+					"its plan begins when that has ended, though the task is deleted; 'adamant state' shows it",
+			},
 		},
 		{
 			name: "an answer is missing", command: blueapi.Command{Verb: blueapi.Stop},
