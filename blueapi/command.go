@@ -106,7 +106,8 @@ type ControlResult struct {
 	// answer was lost.
 	State  WorkerState
 	Effect Effect
-	// Sent is how many requests were sent.
+	// Sent is how many requests were sent; one to delete the task counts if it is not
+	// known what became of it.
 	Sent int
 	// Unanswered of them had no answer and no effect that was seen. One that is still
 	// on its way may reach whatever plan runs then.

@@ -304,12 +304,13 @@ func (k *control) othersHit(ctx context.Context, current string) bool {
 // is still under way finds nothing.
 func (k *control) withdraw(ctx context.Context) error {
 	c := k.client
-	switch begun, err := c.deletePending(ctx, k.result.TaskID, how{urgent: true}); {
+	switch begun, sent, err := c.deletePending(ctx, k.result.TaskID, how{urgent: true}); {
 	case isNotFound(err):
 		return k.fail(NotCurrent, nil)
 	case err != nil:
-		if tries, ok := errors.AsType[*retry.Error](err); ok && tries.Sent {
-			k.unclear++ // it may be deleted
+		if sent { // it may be deleted
+			k.unclear++
+			k.result.Sent++
 		}
 		return k.stuck(ctx, err)
 	case begun:
@@ -320,6 +321,7 @@ func (k *control) withdraw(ctx context.Context) error {
 	case err != nil:
 		// It was deleted, and it is not known whether that was in time.
 		k.unclear++
+		k.result.Sent++
 		return k.stuck(ctx, err)
 	case current == k.result.TaskID:
 		return k.run(ctx) // it was not: the worker had taken it

@@ -154,7 +154,7 @@ func (s *starter) withdraw(ctx context.Context) (lookAgain bool, err error) {
 			return true, nil
 		}
 	}
-	switch begun, err := c.deletePending(ctx, r.task, r.patience()); {
+	switch begun, _, err := c.deletePending(ctx, r.task, r.patience()); {
 	case isNotFound(err):
 		return false, r.gone(ctx)
 	case err != nil:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/adamant-go/adamant/blueapi"
 	"github.com/adamant-go/adamant/blueapi/sim"
+	"github.com/adamant-go/adamant/internal/memnet"
 	"github.com/adamant-go/adamant/retry"
 )
 
@@ -135,6 +136,52 @@ func TestWithdrawalLost(t *testing.T) {
 			t.Errorf("after %d DELETEs: %v", w.count(sim.Request("DELETE", "/tasks/*")), err)
 		}
 	})
+}
+
+// TestWithdrawalUnclear: that nothing was sent is not said of a task that may have been
+// deleted, whatever ended the command.
+func TestWithdrawalUnclear(t *testing.T) {
+	del := sim.Request("DELETE", "/tasks/*")
+	deleted := func(w *world) sim.Match { return func(*sim.Exchange) bool { return w.count(del) > 0 } }
+	for name, c := range map[string]struct {
+		befall func(w *world)
+		why    blueapi.ControlReason
+	}{
+		"no answer, and no time": {func(w *world) {
+			w.Inject(sim.When(del, sim.LoseAnswer(sim.Silence)))
+		}, blueapi.ControlInterrupted},
+		"the answer is lost, and the server away": {func(w *world) {
+			w.Inject(sim.When(del, func(x *sim.Exchange, next func() sim.Answer) sim.Answer {
+				w.Network().Set(memnet.Refuse)
+				return sim.LoseAnswer(sim.Reset)(x, next)
+			}))
+		}, blueapi.ControlSilent},
+		"it is deleted, and there is no time to look": {func(w *world) {
+			w.Inject(sim.When(sim.Request("GET", "/worker/*"), sim.When(deleted(w), sim.LoseAnswer(sim.Silence))))
+		}, blueapi.ControlInterrupted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				id, err := w.client.SubmitTask(t.Context(), nap)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.befall(w)
+				limit := time.Hour
+				if c.why == blueapi.ControlInterrupted {
+					limit = 3 * time.Second
+				}
+				ctx, stop := context.WithTimeout(t.Context(), limit)
+				defer stop()
+				result, err := w.client.Control(ctx, blueapi.Command{Verb: blueapi.Abort, TaskID: id})
+				e, ok := errors.AsType[*blueapi.ControlError](err)
+				if !ok || e.Reason != c.why || result.Sent == 0 || strings.Contains(err.Error(), "nothing was sent") {
+					t.Errorf("%+v, %v", result, err)
+				}
+			})
+		})
+	}
 }
 
 // TestControlDeadline: whatever the deadline, what is said of what was sent is true.

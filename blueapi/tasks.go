@@ -142,8 +142,9 @@ func (c *Client) DeleteTask(ctx context.Context, id string) error {
 // deletePending deletes a task, or reports that it has begun. A request whose answer
 // was lost is repeated only after another look at the task: if it got lost too, a
 // request to start the task that is still under way may have arrived meanwhile, and to
-// delete it then would leave a plan that runs without a record.
-func (c *Client) deletePending(ctx context.Context, id string, h how) (begun bool, err error) {
+// delete it then would leave a plan that runs without a record. It tells whether a request
+// was sent, which may have deleted the task whatever the error.
+func (c *Client) deletePending(ctx context.Context, id string, h how) (begun, sent bool, err error) {
 	op := operation{
 		name: opDelete, method: http.MethodDelete, path: taskPath(id),
 		safety: retry.Once, wait: h.patience, urgent: h.urgent,
@@ -153,22 +154,23 @@ func (c *Client) deletePending(ctx context.Context, id string, h how) (begun boo
 		t, err := c.task(ctx, id, h)
 		switch {
 		case isNotFound(err) && n > 1:
-			return false, nil // a request that was not answered deleted it
+			return false, sent, nil // a request that was not answered deleted it
 		case err != nil:
-			return false, err
+			return false, sent, err
 		case !t.IsPending:
-			return true, nil
+			return true, sent, nil
 		}
 		err = c.do(ctx, op, nil)
 		tries, ok := errors.AsType[*retry.Error](err)
+		sent = sent || err == nil || ok && tries.Sent
 		switch {
 		case isNotFound(err) && n > 1:
-			return false, nil
+			return false, sent, nil
 		case err == nil || !ok || !tries.Sent || n >= maxDeletes && !time.Now().Before(end):
-			return false, err
+			return false, sent, err
 		}
 		if sleep(ctx, lookPause) != nil {
-			return false, err
+			return false, sent, err
 		}
 	}
 }
