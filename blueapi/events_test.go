@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/adamant-go/adamant/blueapi"
+	"github.com/adamant-go/adamant/blueapi/sim"
 	"github.com/adamant-go/adamant/internal/memnet"
 	"github.com/adamant-go/adamant/internal/stomp"
 )
@@ -353,6 +354,43 @@ func TestResumedForLong(t *testing.T) {
 					t.Errorf("%+v, %v after %v", result, err, took)
 				case fall != nil && (result.Reason != blueapi.Silent || took < 400*time.Second || took > 540*time.Second):
 					t.Errorf("%+v, %v after %v", result, err, took)
+				}
+			})
+		})
+	}
+}
+
+// TestSilentAfterAResumedEnd: a server that is out of reach when a resumed plan has ended,
+// as its events say, is not waited for longer than others, though its broker is heard.
+func TestSilentAfterAResumedEnd(t *testing.T) {
+	for name, away := range map[string]time.Duration{"for ever": time.Hour, "for a while": 50 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world, r *record) {
+				other := w.newClient(t)
+				time.AfterFunc(time.Second, func() {
+					if _, err := other.Control(t.Context(), blueapi.Command{Verb: blueapi.Pause}); err != nil {
+						t.Error(err)
+					}
+				})
+				ctx, cancel := context.WithCancel(t.Context())
+				var resuming sync.WaitGroup
+				time.AfterFunc(5*time.Second, func() {
+					resuming.Go(func() { _, _ = other.Control(ctx, blueapi.Command{Verb: blueapi.Resume}) })
+				})
+				ended := func() bool { runs := w.Runs(); return len(runs) > 0 && !runs[0].Ended.IsZero() }
+				w.Inject(sim.When(func(*sim.Exchange) bool { return ended() && time.Since(w.Runs()[0].Ended) < away }, sim.LoseRequest(sim.Silence)))
+				limited, stop := context.WithTimeout(t.Context(), 30*time.Minute)
+				defer stop()
+				result, err := w.client.Run(limited, request("nap", `{"seconds":300}`))
+				took := time.Since(w.Runs()[0].Ended)
+				cancel()
+				resuming.Wait()
+				want := blueapi.Silent
+				if away < time.Minute {
+					want = blueapi.NotRecorded
+				}
+				if result.Reason != want || took > 3*time.Minute {
+					t.Errorf("%v after the end: %+v, %v", took, result, err)
 				}
 			})
 		})

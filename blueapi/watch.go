@@ -115,7 +115,8 @@ func (r *Run) watch(ctx context.Context) error {
 				r.drain(ctx, events)
 				return nil
 			}
-			if s.err != nil && r.resuming(events, s.err) {
+			if s.err != nil && r.resuming(events, s.err) && (again || !r.events.ended) {
+				again = false
 				look.Reset(lastPoll)
 				continue
 			}
