@@ -106,3 +106,15 @@ func TestResumeBesideTheNextPlan(t *testing.T) {
 		})
 	}
 }
+
+// TestDeleteOfWhatIsNotThere: an attempt of which nothing was sent has deleted nothing.
+func TestDeleteOfWhatIsNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.Network().Set(memnet.Refuse)
+		time.AfterFunc(100*time.Millisecond, func() { w.Network().Set(memnet.Healthy) })
+		if err := w.client.DeleteTask(t.Context(), "none"); err == nil {
+			t.Error("it was deleted")
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/adamant-go/adamant/retry"
@@ -133,7 +134,9 @@ const opDelete = "DELETE /tasks/{id}"
 // A task that is gone after an attempt whose answer was lost counts as deleted.
 func (c *Client) DeleteTask(ctx context.Context, id string) error {
 	err := c.do(ctx, operation{name: opDelete, method: http.MethodDelete, path: taskPath(id)}, nil)
-	if tries, ok := errors.AsType[*retry.Error](err); ok && isNotFound(err) && len(tries.Records) > 1 {
+	tries, ok := errors.AsType[*retry.Error](err)
+	lost := func(r retry.Record) bool { return r.Verdict == retry.Ambiguous }
+	if ok && isNotFound(err) && slices.ContainsFunc(tries.Records, lost) {
 		return nil // it was there: an earlier attempt deleted it
 	}
 	return err
