@@ -125,14 +125,19 @@ func parseURL(s string) (*url.URL, error) {
 		s = DefaultURL
 	}
 	u, err := url.Parse(s)
+	at := strings.LastIndex(s, "@")
 	if e, ok := errors.AsType[*url.Error](err); ok {
+		if at >= 0 { // the cause quotes what is taken for a port
+			e.Err = errors.New("a password needs %23 for #, %2F for /, %3F for ?")
+		}
 		return nil, fmt.Errorf("blueapi: bad server URL: %w", e.Err) // without the URL: it may hold a password
 	}
+	s = s[at+1:]
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("blueapi: bad server URL %q: it must begin with http:// or https://", u.Redacted())
+		return nil, fmt.Errorf("blueapi: bad server URL %q: it must begin with http:// or https://", s)
 	case u.Host == "":
-		return nil, fmt.Errorf("blueapi: bad server URL %q: it names no host", u.Redacted())
+		return nil, fmt.Errorf("blueapi: bad server URL %q: it names no host", s)
 	}
 	return u, nil
 }

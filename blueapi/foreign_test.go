@@ -75,7 +75,7 @@ func TestPasswordInURL(t *testing.T) {
 		}
 		w.Inject(sim.Status(502))
 		_, err := w.client.Environment(t.Context())
-		for _, url := range []string{"ftp://me:secret@x", "http://me:secret@", "http://me:secret@x:y"} {
+		for _, url := range []string{"ftp://me:secret@x", "http://me:secret@", "http://me:secret@x:y", "me:secret@x:8000", "http://me:secret#1@x", "http://me:secret/1@x"} {
 			c := &blueapi.Client{URL: url}
 			_, bad := c.Environment(t.Context())
 			err = errors.Join(err, bad)

@@ -101,10 +101,10 @@ func isPort(s string) bool {
 // withoutUser cuts user and password out of what may be a URL.
 func withoutUser(s string) string {
 	scheme, rest, ok := strings.Cut(s, "://")
-	if at := strings.LastIndex(rest, "@"); ok && at >= 0 {
-		return scheme + "://" + rest[at+1:]
+	if !ok {
+		return s[strings.LastIndex(s, "@")+1:]
 	}
-	return s
+	return scheme + "://" + rest[strings.LastIndex(rest, "@")+1:]
 }
 
 // decode takes what a client needs out of the merged files, which are checked

@@ -284,7 +284,7 @@ func write(t *testing.T, files []string) []string {
 }
 
 func TestPasswordsAreNotShown(t *testing.T) {
-	for _, s := range []string{"ftp://me:secret@host", "http://me:secret@host/%zz", "http://me:secret@"} {
+	for _, s := range []string{"ftp://me:secret@host", "http://me:secret@host/%zz", "http://me:secret@", "me:secret@host:8000"} {
 		if err := checkURL(s); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", s, err)
 		}
