@@ -6,11 +6,13 @@ import (
 	"database/sql"
 	"errors"
 	"hash/fnv"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Owner is the right to say what becomes of a run. It ends with Close, or with the
@@ -61,7 +63,7 @@ func (j *Journal) Begin(ctx context.Context, r Request) (*Owner, error) {
 		return nil, err
 	}
 	if o.number%j.limits.every == 0 {
-		_ = j.prune(ctx, r.At) // the run is recorded; the next may do it
+		_ = j.pruneNow(ctx) // the run is recorded; the next may do it
 	}
 	return o, nil
 }
@@ -144,6 +146,9 @@ func (o *Owner) Record(ctx context.Context, e Entry) error {
 		end = *e.End
 	}
 	return o.journal.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := o.checkLock(); err != nil {
+			return err
+		}
 		if err := o.checkStart(ctx, tx, e); err != nil {
 			return err
 		}
@@ -161,6 +166,24 @@ func (o *Owner) Record(ctx context.Context, e Entry) error {
 		}
 		return keepJSON(ctx, tx, o.number, number, end.Result)
 	})
+}
+
+// checkLock refuses an owner whose lock others do not see any more: they take the run
+// over. Removing the file frees no lock, but hides it.
+func (o *Owner) checkLock() error {
+	path := o.journal.locksPath()
+	held, err := o.lock.Stat()
+	if err != nil {
+		return fault(path, err)
+	}
+	now, err := os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault(path, err)
+	}
+	if err != nil || !os.SameFile(held, now) {
+		return &Error{Kind: Unsafe, Path: path, Err: errors.New("it was removed or replaced")}
+	}
+	return nil
 }
 
 // checkStart refuses the start of a task that another run has started, or may have.
@@ -202,6 +225,10 @@ func (j *Journal) lock(id string) (*os.File, error) {
 		_ = f.Close()
 		return nil, fault(j.locksPath(), err)
 	}
+	// Nothing is ever written to it, and what has not changed for a month is removed
+	// from /var/tmp (systemd-tmpfiles).
+	now := time.Now()
+	_ = os.Chtimes(j.locksPath(), now, now)
 	return f, nil
 }
 

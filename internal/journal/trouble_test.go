@@ -136,6 +136,44 @@ func TestRemoved(t *testing.T) {
 	}
 }
 
+// TestLocksRemoved: an owner whose lock others do not see any more is not the only one.
+func TestLocksRemoved(t *testing.T) {
+	dir := newDir(t)
+	j := openIn(t, dir)
+	o := begin(t, j, request("r"))
+	record(t, o, step(Starting, "t"))
+	if err := os.Remove(j.locksPath()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // removed, and replaced
+		if err := o.Record(t.Context(), step(Starting, "u")); KindOf(err) != Unsafe {
+			t.Errorf("error %v", err)
+		}
+		other, err := openIn(t, dir).Own(t.Context(), "r")
+		if err != nil {
+			t.Fatal(err)
+		}
+		record(t, other, step(Withdrawn, "t"), end(NotStarted))
+		other.Close()
+	}
+}
+
+// TestLocksAreUsed: the file of the locks, to which nothing is written, does not look as
+// if nobody had used it for a month.
+func TestLocksAreUsed(t *testing.T) {
+	j := openIn(t, newDir(t))
+	begin(t, j, request("r")).Close()
+	long := time.Now().Add(-40 * 24 * time.Hour)
+	if err := os.Chtimes(j.locksPath(), long, long); err != nil {
+		t.Fatal(err)
+	}
+	begin(t, j, request("s"))
+	info, err := os.Stat(j.locksPath())
+	if err != nil || info.ModTime().Before(long.Add(time.Hour)) {
+		t.Errorf("%v, %v", info.ModTime(), err)
+	}
+}
+
 // hold begins to write and does not go on.
 func hold(t *testing.T, dir string) (release func()) {
 	t.Helper()
