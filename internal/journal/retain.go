@@ -35,17 +35,35 @@ func defaultLimits() limits {
 // ended selects runs that have an end.
 const ended = "number IN (SELECT run FROM steps WHERE step = 'ended')"
 
+// old selects runs that were begun before one time (?1), as seen at another (?2): those
+// for which the clock says so, and that come before all that are not old. A clock that
+// was slow for a while says the former of young ones.
+const old = "begun < ?1 AND number < (SELECT min(number) FROM runs WHERE begun BETWEEN ?1 AND ?2)"
+
+// pruneNow prunes as of the time when the latest run was begun, or the one before, if
+// that is earlier: a clock that has been set far ahead would make all runs old.
+func (j *Journal) pruneNow(ctx context.Context) error {
+	var now int64
+	err := j.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, "SELECT min(begun) FROM (SELECT begun FROM runs ORDER BY number DESC LIMIT 2)").Scan(&now)
+	})
+	if err != nil {
+		return err
+	}
+	return j.prune(ctx, time.Unix(0, now))
+}
+
 // prune deletes what need not be kept. A run without an end that somebody owns is
 // never touched.
 //
 // The file does not shrink: what is freed is used again, and VACUUM would hold up
 // every other process for as long as it takes to write all of it.
 func (j *Journal) prune(ctx context.Context, now time.Time) error {
-	if err := j.pruneLost(ctx, now.Add(-j.limits.lost)); err != nil {
+	if err := j.pruneLost(ctx, now); err != nil {
 		return err
 	}
 	err := j.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM runs WHERE begun < ? AND "+ended, now.Add(-j.limits.age).UnixNano()); err != nil {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM runs WHERE "+old+" AND "+ended, now.Add(-j.limits.age).UnixNano(), now.UnixNano()); err != nil {
 			return err
 		}
 		for key, keep := range map[string]int{"key = ''": j.limits.runs, "key <> ''": j.limits.keys} {
@@ -64,9 +82,9 @@ func (j *Journal) prune(ctx context.Context, now time.Time) error {
 }
 
 // pruneLost deletes runs that never got an end.
-func (j *Journal) pruneLost(ctx context.Context, before time.Time) error {
+func (j *Journal) pruneLost(ctx context.Context, now time.Time) error {
 	return j.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, "SELECT number, id FROM runs WHERE begun < ? AND NOT "+ended, before.UnixNano())
+		rows, err := tx.QueryContext(ctx, "SELECT number, id FROM runs WHERE "+old+" AND NOT "+ended, now.Add(-j.limits.lost).UnixNano(), now.UnixNano())
 		if err != nil {
 			return err
 		}

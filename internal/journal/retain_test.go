@@ -34,15 +34,47 @@ func prune(t *testing.T, j *Journal) []string {
 
 func TestOldRunsGo(t *testing.T) {
 	j := openIn(t, newDir(t))
+	put(t, j, "lost", "", 366*day, step(Starting, "t3")).Close()
 	put(t, j, "old", "", 91*day, step(Starting, "t1"), end(Done)).Close()
 	put(t, j, "old-key", "k", 91*day, end(Done)).Close()
 	put(t, j, "young", "", 89*day, end(Done)).Close()
 	put(t, j, "young-key", "l", 89*day, end(Done)).Close()
 	put(t, j, "open", "", 91*day, step(Starting, "t2")).Close()
-	put(t, j, "lost", "", 366*day, step(Starting, "t3")).Close()
 	put(t, j, "owned", "", 366*day, step(Starting, "t4"))
 	if got, want := prune(t, j), []string{"owned", "open", "young-key", "young"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestWrongClock: what a clock that was wrong once says of a run does not have it, nor
+// others, forgotten early: their keys would be free.
+func TestWrongClock(t *testing.T) {
+	for name, wrong := range map[string]time.Duration{"slow": 50 * 365 * day, "fast": -10 * 365 * day} {
+		t.Run(name, func(t *testing.T) {
+			j := openIn(t, newDir(t))
+			j.limits.every = 1
+			put(t, j, "before", "a", 2*day, step(Starting, "t1"), end(Done)).Close()
+			put(t, j, "crashed before", "b", 2*day, step(Starting, "t2")).Close()
+			put(t, j, "wrong", "c", wrong, step(Starting, "t3"), end(Done)).Close()
+			put(t, j, "after", "d", day, step(Starting, "t4"), end(Done)).Close()
+			put(t, j, "now", "", 0)
+			want := []string{"now", "after", "wrong", "crashed before", "before"}
+			if got := names(t, j, Query{Limit: 100}); !slices.Equal(got, want) {
+				t.Errorf("%q", got)
+			}
+			j.limits.every = 1000
+			put(t, j, "later", "", -200*day)
+			if err := j.prune(t.Context(), noon.Add(200*day)); err != nil {
+				t.Fatal(err)
+			}
+			want = []string{"later", "now", "crashed before"}
+			if name == "fast" { // the clock has not come there yet
+				want = []string{"later", "now", "wrong", "crashed before"}
+			}
+			if got := names(t, j, Query{Limit: 100}); !slices.Equal(got, want) {
+				t.Errorf("200 days later: %q", got)
+			}
+		})
 	}
 }
 
