@@ -57,6 +57,7 @@ type runJournal struct {
 	mu     sync.Mutex
 	owners map[string]*journal.Owner // of the runs in hand
 	run    string                    // the latest of them
+	unkept string                    // the one that could not be begun, and is made all the same
 	said   bool                      // that it fails
 }
 
@@ -177,6 +178,8 @@ func (j *runJournal) Record(ctx context.Context, e blueapi.Entry) error {
 		err = j.begin(ctx, e)
 	} else if o := j.owner(e.RunID); o != nil {
 		err = o.Record(ctx, journalEntry(e))
+	} else if j.goesOnWithout(e.RunID) {
+		return nil
 	} else {
 		return errNotInHand
 	}
@@ -187,6 +190,7 @@ func (j *runJournal) Record(ctx context.Context, e blueapi.Entry) error {
 		return err
 	}
 	if j.app.ui.voice == asBlueapi {
+		j.goOnWithout(e.RunID)
 		j.say(withoutJournal(err))
 		return nil
 	}
@@ -201,6 +205,19 @@ func (j *runJournal) Record(ctx context.Context, e blueapi.Entry) error {
 
 // errNotInHand is the error of a step of a run that is not this process's.
 var errNotInHand = errors.New("the run is not in hand")
+
+// goOnWithout notes that a run is made although the journal fails.
+func (j *runJournal) goOnWithout(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.unkept = id
+}
+
+func (j *runJournal) goesOnWithout(id string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.unkept == id
+}
 
 // say tells the user once that the journal fails.
 func (j *runJournal) say(text string) {

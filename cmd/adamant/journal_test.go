@@ -147,6 +147,38 @@ func TestReasonsAreKept(t *testing.T) {
 	}
 }
 
+// TestJournalFailsFromTheIntent: under controller a run that the journal could not begin
+// is made without it.
+func TestJournalFailsFromTheIntent(t *testing.T) {
+	t.Parallel()
+	a, said := appFor(asBlueapi)
+	dir := filepath.Join(t.TempDir(), "adamant")
+	opened, err := journal.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c blueapi.Client
+	j := a.keepRuns(&c, opened, "http://h", "")
+	defer j.close()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []blueapi.Entry{
+		{Step: blueapi.StepIntent, Request: &blueapi.TaskRequest{Name: "count"}},
+		{Step: blueapi.StepStarting, TaskID: "T", EnvironmentID: "E"},
+		{Step: blueapi.StepStarted, TaskID: "T", EnvironmentID: "E"},
+		{Step: blueapi.StepEnded, Result: &blueapi.Result{Word: blueapi.Done, Reason: blueapi.Ended}},
+	} {
+		e.RunID, e.At = "r", time.Now()
+		if err := c.Journal.Record(t.Context(), e); err != nil {
+			t.Errorf("step %d: %v", e.Step, err)
+		}
+	}
+	if strings.Count(said.String(), "\n") != 1 { // once
+		t.Errorf("said %q", said)
+	}
+}
+
 // TestJournalFailsInMidRun: the journal goes away while a run is made.
 func TestJournalFailsInMidRun(t *testing.T) {
 	t.Parallel()
