@@ -5,6 +5,7 @@ package manifest
 import (
 	"bytes"
 	"os"
+	"slices"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -58,8 +59,17 @@ func TestSidecar(t *testing.T) {
 			}
 		}
 	}
-	sidecar := pod.InitContainers[0]
+	last := len(pod.InitContainers) - 1
+	sidecar := pod.InitContainers[last]
 	if p := sidecar.RestartPolicy; p == nil || *p != corev1.ContainerRestartPolicyAlways {
 		t.Error("the gateway is no sidecar: the caller would wait for its end")
+	}
+	// The kubelet makes an emptyDir with mode 0777, below which the gateway keeps no journal.
+	sticky := func(c corev1.Container) bool {
+		return len(c.VolumeMounts) == 1 && c.VolumeMounts[0].Name == "journal" &&
+			slices.Equal(c.Command, []string{"chmod", "1777", c.VolumeMounts[0].MountPath})
+	}
+	if volumes["journal"].EmptyDir != nil && !slices.ContainsFunc(pod.InitContainers[:last], sticky) {
+		t.Error("the gateway refuses to keep its journal where others could replace it, and does not start")
 	}
 }
