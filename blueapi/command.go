@@ -127,7 +127,8 @@ type ControlReason int
 // The reasons of a ControlError.
 const (
 	// NotActive: the worker does nothing to which the command applies. Nothing was
-	// sent.
+	// sent. If there is a cause, a plan was taken and has not begun in 10 s, or
+	// Client.Wait.
 	NotActive ControlReason = iota + 1
 	// NotCurrent: the worker has another task than the one named, or has it no more.
 	// Nothing was sent.

@@ -152,7 +152,7 @@ func (k *control) consider(ctx context.Context, g guard) (ready bool, last guard
 			}
 		}
 		if time.Since(k.begin) > max(beginLimit, k.client.Wait) {
-			return false, g, k.fail(k.inVain(), k.cause)
+			return false, g, k.inVain()
 		}
 		if err := sleep(ctx, retry.Backoff{}.Delay(0, mathrand.Float64())); err != nil {
 			return false, g, k.stuck(ctx, err)
@@ -163,15 +163,18 @@ func (k *control) consider(ctx context.Context, g guard) (ready bool, last guard
 	}
 }
 
-// inVain is why a command ends that has waited for a state it can be sent in.
-func (k *control) inVain() ControlReason {
+// errNotBegun is why a plan that will run cannot be ended yet.
+var errNotBegun = errors.New("its plan has not begun, and may at any moment")
+
+// inVain is the end of a command that has waited for a state it can be sent in.
+func (k *control) inVain() error {
 	switch {
 	case k.unclear > k.refusals:
-		return ControlSilent
+		return k.fail(ControlSilent, k.cause)
 	case k.unclear > 0:
-		return Rejected
+		return k.fail(Rejected, k.cause)
 	}
-	return NotActive
+	return k.fail(NotActive, errNotBegun)
 }
 
 // effective reports whether a state is one that the command leads to, and that the

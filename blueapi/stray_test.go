@@ -121,6 +121,31 @@ func TestAbortWhileAPlanStarts(t *testing.T) {
 	})
 }
 
+// TestAbortWhileAPlanStartsForLong: that there is nothing to abort is not said of a plan
+// that begins later.
+func TestAbortWhileAPlanStartsForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.Plans = []sim.Plan{{
+			Name:    "prepare",
+			Prelude: func(context.Context, sim.Args) error { time.Sleep(time.Minute); return nil },
+			Run:     func(ctx context.Context, _ sim.Args) (any, error) { return nil, sim.Sleep(ctx, time.Minute) },
+		}}
+		if _, err := w.client.Start(t.Context(), request("prepare", "{}")); err != nil {
+			t.Fatal(err)
+		}
+		result, err := w.client.Control(t.Context(), blueapi.Command{Verb: blueapi.Abort})
+		e, ok := errors.AsType[*blueapi.ControlError](err)
+		if !ok || e.Reason != blueapi.NotActive || result.Sent != 0 || e.Err == nil || !strings.Contains(err.Error(), "not begun") {
+			t.Errorf("%+v, %v", result, err)
+		}
+		time.Sleep(5 * time.Minute)
+		if len(w.Runs()) != 1 {
+			t.Errorf("%+v", w.Runs())
+		}
+	})
+}
+
 // TestWithdrawalLost: all answers to the DELETE are lost.
 func TestWithdrawalLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
