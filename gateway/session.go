@@ -24,8 +24,8 @@ const (
 	pauseGrace = 500 * time.Millisecond
 	// deafFor is how long a broker is not waited for that did not answer a session.
 	deafFor = 10 * time.Second
-	// abortPatience is how long a server that is away is waited for, to abort the plan
-	// of a caller who has taken leave: as long as for a run.
+	// abortPatience is how long a server that is away, or has not begun the plan, is waited
+	// for, to abort the plan of a caller who has taken leave: as long as for a run.
 	abortPatience = time.Minute
 )
 
@@ -481,11 +481,19 @@ func (s *session) abort(ctx context.Context) {
 			s.c.verdict.Store(verdictUnknown)
 			return
 		}
-		switch e.Reason {
-		case blueapi.NotActive, blueapi.NotCurrent, blueapi.AlreadyOver, blueapi.EndedByOthers:
+		goOn := ctx.Err() == nil && time.Since(begin) < abortPatience
+		switch notBegun := e.Err != nil; e.Reason {
+		case blueapi.NotActive:
+			if !notBegun {
+				return // it has ended
+			}
+			if goOn {
+				continue
+			}
+		case blueapi.NotCurrent, blueapi.AlreadyOver, blueapi.EndedByOthers:
 			return // it has ended
 		case blueapi.ControlUnreachable:
-			if ctx.Err() == nil && time.Since(begin) < abortPatience {
+			if goOn {
 				continue // each time it waits as long as any call
 			}
 		}

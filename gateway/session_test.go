@@ -212,6 +212,30 @@ func TestLostBeforeAnythingWasSent(t *testing.T) {
 	})
 }
 
+// TestLeaveWhileAPlanStarts: a plan that the worker has taken, and makes for longer than a
+// command waits for that, is aborted when it has begun.
+func TestLeaveWhileAPlanStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(w *world) {
+			w.Plans = []sim.Plan{{
+				Name:    "prepare",
+				Prelude: func(ctx context.Context, _ sim.Args) error { return sim.Sleep(ctx, 30*time.Second) },
+				Run:     func(ctx context.Context, _ sim.Args) (any, error) { return nil, sim.Sleep(ctx, time.Hour) },
+			}}
+		})
+		conn := w.bare(`{"task":` + task("prepare", "{}") + `}`)
+		defer conn.Close()
+		time.Sleep(8 * time.Second)
+		if err := takeLeave(conn); err != nil {
+			t.Fatal(err)
+		}
+		if r := w.session(); r.Deed != gateway.Aborted || r.Verdict != "" {
+			t.Errorf("%+v", r)
+		}
+		w.wasAborted()
+	})
+}
+
 // TestLeaveDuringOutage: the server is away when the caller takes leave: its plan is
 // aborted when that is back.
 func TestLeaveDuringOutage(t *testing.T) {
