@@ -160,6 +160,9 @@ func endOfFailedControl(v voice, failed *blueapi.ControlError, interrupted bool)
 	switch failed.Reason {
 	case blueapi.NotActive:
 		e.msg = v.errorf("nothing to %s: the worker is %s", failed.Verb, failed.From)
+		if failed.Err != nil {
+			e.msg = v.errorf("nothing was sent: the worker has task %s, whose plan has not begun, and cannot be %s before it has", failed.TaskID, done)
+		}
 		if v == asBlueapi {
 			e.msg = v.errorf("%v", failed) // the server's words
 		}

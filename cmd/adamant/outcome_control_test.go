@@ -132,6 +132,14 @@ func TestEndOfControl(t *testing.T) {
 			blueapi: ending{msg: "Error: Cannot transition from IDLE to STOPPING", status: statusError},
 		},
 		{
+			name: "not begun", err: failed(blueapi.Abort, blueapi.NotActive, blueapi.ControlResult{}, errors.New("not yet")),
+			own: ending{
+				msg:    "adamant: nothing was sent: the worker has task T, whose plan has not begun, and cannot be aborted before it has",
+				status: statusError,
+			},
+			blueapi: ending{msg: "Error: Cannot transition from IDLE to ABORTING: not yet", status: statusError},
+		},
+		{
 			name: "not current", err: failed(blueapi.Pause, blueapi.NotCurrent, blueapi.ControlResult{}, nil),
 			own:     ending{msg: "adamant: task T is not the one that the worker has: nothing was sent", status: statusError},
 			blueapi: ending{msg: "Error: task T is not the one that the worker has: nothing was sent", status: statusError},
