@@ -210,7 +210,10 @@ func (m *moveBar) fraction() (f float64, known bool) {
 	default:
 		f = (*m.Current - *m.Initial) / (*m.Target - *m.Initial)
 	}
-	return min(max(f, 0), 1), !math.IsNaN(f)
+	if math.IsNaN(f) { // of positions too far apart to be told from infinity
+		return 0, false
+	}
+	return min(max(f, 0), 1), true
 }
 
 // position is such as "1.25 of 5 mm".

@@ -259,6 +259,17 @@ func TestScreenResized(t *testing.T) {
 	})
 }
 
+// TestMoveBeyondNumbers: positions that cannot be calculated with have no fraction.
+func TestMoveBeyondNumbers(t *testing.T) {
+	t.Parallel()
+	at := func(f float64) *float64 { return &f }
+	m := moveBar{Move: blueapi.Move{Name: "x", Initial: at(-1.7e308), Current: at(1e308), Target: at(1.7e308)}}
+	const want = "x  [                              ]         1e+308 of 1.7e+308  0:00"
+	if got := m.row(1, 80, m.seen); got != want {
+		t.Errorf("%q, not %q", got, want)
+	}
+}
+
 // TestScreenOfManyMoves shows no more than there is room for.
 func TestScreenOfManyMoves(t *testing.T) {
 	t.Parallel()
