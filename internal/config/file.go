@@ -46,7 +46,8 @@ func ReadFile(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := parse(path, b)
+	// With the items of lists: what is copied must be bounded too.
+	root, err := converter{file: path, left: maxValues, lists: true, example: example}.parse(b)
 	if err != nil || !isBlueapi(root) {
 		return nil, ErrForeign
 	}
@@ -133,7 +134,7 @@ func isSpecial(n *yaml.Node) bool {
 }
 
 // expanded returns a copy without anchors, aliases and merge keys. It is for documents
-// that parse has found to be bounded.
+// that ReadFile has found to be bounded.
 func expanded(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias

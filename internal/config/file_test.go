@@ -130,6 +130,9 @@ func TestReadFileForeign(t *testing.T) {
 		"two documents":          "api: {}\n---\napi: {}\n",
 		"binary":                 "\x00\x01\x02",
 		"large":                  strings.Repeat("# c\n", maxBytes),
+		"a list within itself":   "api: {url: http://x}\nscratch: &a [*a]\n",
+		"more than it seems": "api: {url: http://x}\nscratch:\n- &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n- &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n" +
+			"- &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\n- &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n- [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]\n",
 	} {
 		if _, err := ReadFile(write(t, []string{text})[0]); !errors.Is(err, ErrForeign) {
 			t.Errorf("%s: %v", name, err)
