@@ -331,6 +331,18 @@ func TestExecTally(t *testing.T) {
 	if err != nil || !cmp.Equal(r, again) {
 		t.Errorf("%v: %s", err, cmp.Diff(r, again))
 	}
+	for _, target := range []string{os.DevNull, path} { // as /dev/stdout can be either
+		link := filepath.Join(t.TempDir(), "link")
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.write(link); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.Readlink(link); err != nil || got != target {
+			t.Errorf("the link to %s was replaced: %v", target, err)
+		}
+	}
 	if !cmp.Equal(r.Started, []string{"a", "b", "d", "e", "f"}) || !r.Outages[1].Lasting || r.Outages[0].Lasting || r.Gone != 2 {
 		t.Errorf("%s", b)
 	}

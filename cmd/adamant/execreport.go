@@ -227,6 +227,9 @@ func (r execReport) write(path string) error {
 	if err != nil {
 		return err
 	}
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(path, append(b, '\n'), 0o600) // a device, a pipe, or a link: a file must not take its place
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".adamant-report-*")
 	if err != nil {
 		return err
