@@ -160,6 +160,8 @@ func TestPointing(t *testing.T) {
 	}
 	a := file("a.yaml", "api: {url: http://a}\nstomp: {enabled: true, url: tcp://a:1}\n")
 	b := file("b.yaml", "api: {url: http://b}\n")
+	bare := file("bare.yaml", "api: {url: http://a}\n")
+	brokenStomp := file("broken-stomp.yaml", "stomp: {enabled: perhaps}\n")
 	rest := file("rest.yaml", "tiled: {}\n")
 	foreign := file("foreign.yaml", "services: {}\n")
 	broken := file("broken.yaml", "api: {url: 17}\n")
@@ -174,6 +176,7 @@ func TestPointing(t *testing.T) {
 		url        string   // of the server; "": refused
 		want       []string // argv; N-name stands for a copy
 		wantConf   string
+		broken     bool // the copies too
 	}{
 		{name: "default", argv: []string{"x"}, url: "http://localhost:8000", want: []string{"x"}},
 		{name: "own host", own: []string{"-h", "http://o"}, argv: []string{"x"}, url: "http://o", want: []string{"x"}},
@@ -186,6 +189,8 @@ func TestPointing(t *testing.T) {
 		{name: "wrong in itself", argv: []string{"blueapi", "-c", broken}, url: "http://localhost:8000", want: []string{"blueapi", "-c", broken}},
 		{name: "without an address", argv: []string{"x", "-c", rest}, url: "http://localhost:8000", want: []string{"x", "-c", "1-rest.yaml"}},
 		{name: "two that agree", own: []string{"-c", a}, argv: []string{"x", "-c", a}, url: "http://a", want: []string{"x", "-c", "1-a.yaml"}},
+		{name: "own file without the broker of its file", own: []string{"-c", bare}, argv: []string{"x", "-c", a}, url: "http://a", want: []string{"x", "-c", "1-a.yaml"}},
+		{name: "own file, and one that is wrong in itself", own: []string{"-c", b}, argv: []string{"x", "-c", brokenStomp}, url: "http://b", want: []string{"x", "-c", "1-broken-stomp.yaml"}, broken: true},
 		{name: "own file and another", own: []string{"-c", b}, argv: []string{"x", "-c", a}},
 		{name: "own host over its file", own: []string{"-h", "http://o"}, argv: []string{"x", "-c", a}, url: "http://o", want: []string{"x", "-c", "1-a.yaml"}},
 		{name: "BLUEAPI_HOST and another file", host: "http://o", argv: []string{"x", "-c", a}},
@@ -248,8 +253,15 @@ func TestPointing(t *testing.T) {
 				if err != nil || info.Mode().Perm() != 0o600 {
 					t.Errorf("%s: %v, %v", path, info.Mode(), err)
 				}
-				if c, err := config.Load("", path); err != nil || c.URL != gw || c.Stomp.Enabled && c.Stomp.URL != "tcp://127.0.0.1:2" {
-					t.Errorf("%s points to %+v, %v", path, c, err)
+				made, err := config.Load("", path)
+				if err != nil && tt.broken {
+					continue
+				}
+				if err != nil || made.URL != gw || made.Stomp.Enabled && made.Stomp.URL != "tcp://127.0.0.1:2" {
+					t.Errorf("%s points to %+v, %v", path, made, err)
+				}
+				if made.Stomp.Enabled && !c.Stomp.Enabled {
+					t.Errorf("%s has a broker that the gateway does not know", path)
 				}
 			}
 		})

@@ -110,10 +110,13 @@ func (p *pointing) server(a *app, cmd *cobra.Command) (config.Config, error) {
 	ownFiles := len(a.configs) > 0 && setBy(files) == ""
 
 	sources := p.sources()
-	if ownFiles {
-		sources = a.configs
+	if ownFiles { // which may leave the broker to the command's: what that hears must come from the gateway
+		sources = slices.Concat(sources, a.configs)
 	}
 	c, err := config.Load(a.host, sources...)
+	if err != nil && ownFiles {
+		c, err = config.Load(a.host, a.configs...)
+	}
 	if err != nil && (ownFiles || len(sources) == 0) {
 		return c, err
 	}
