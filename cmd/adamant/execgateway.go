@@ -254,10 +254,16 @@ func (g *ownGateway) run() (*gatewayRun, error) {
 		_, _ = io.Copy(io.Discard, r)
 	})
 	p.output.Go(func() {
-		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			p.hear(lines.Text())
-			if g.verbose {
-				fmt.Fprintln(g.log, lines.Text())
+		for r := bufio.NewReader(stderr); ; { // to its end, or the gateway would stand still
+			line, err := r.ReadString('\n')
+			if line = strings.TrimSuffix(line, "\n"); line != "" {
+				p.hear(line)
+				if g.verbose {
+					fmt.Fprintln(g.log, line)
+				}
+			}
+			if err != nil {
+				return
 			}
 		}
 	})
