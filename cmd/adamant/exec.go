@@ -153,7 +153,7 @@ func (a *app) endOfExec(g *ownGateway, ended commandEnd, path string) error {
 	for _, line := range r.lines() {
 		a.ui.note("%s", line)
 	}
-	if r.Requests == 0 && r.Restarts == 0 {
+	if r.Requests == 0 && r.Restarts == 0 && ended.signal == "" {
 		a.ui.note("the command asked nothing through the gateway: its server's address must come from -c, BLUEAPI_CONFIG or BLUEAPI_HOST")
 	}
 	e := ending{status: ended.status}
