@@ -29,8 +29,17 @@ func (a *app) demoCommand() *cobra.Command {
 A simulated blueapi server runs inside this program, its network is broken on
 purpose, and the same plans are run by a client without retries, by one with
 plain retries, and by adamant. Nothing is needed for it, and nothing is left.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return demo(cmd.Context(), a.ui.out) },
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := atMost(cmd, args, 0); err != nil {
+				return err
+			}
+			err := demo(cmd.Context(), a.ui.out)
+			if cmd.Context().Err() != nil {
+				return endOfInterrupt(a.ui.voice)
+			}
+			return err
+		},
 	}
 }
 
