@@ -134,13 +134,14 @@ func TestUnreachable(t *testing.T) {
 		{"certificate", tls.URL, "certificate"},
 		{"no TLS", strings.Replace(newReplay(t, scene{}).URL, "http:", "https:", 1), "TLS handshake"},
 	} {
-		for _, line := range []string{"state", "abort", "env", "env --reload", "tasks", "run count -i cm12345-1"} {
+		for _, line := range []string{"state", "abort", "resume", "env", "env --reload", "tasks", "run count -i cm12345-1"} {
 			args := strings.Fields(line)
 			t.Run(tt.name+" "+line, func(t *testing.T) {
 				t.Parallel()
 				stdout, stderr, got := runHere(t.Context(), tt.url, args...)
 				want := statusError
-				if args[0] == "abort" || args[0] == "run" {
+				switch line {
+				case "abort", "resume", "env --reload", "run count -i cm12345-1": // nothing was sent
 					want = statusNotStarted
 				}
 				if stdout != "" || got != want || !strings.Contains(stderr, tt.say) {

@@ -90,7 +90,7 @@ func (a *app) control(ctx context.Context, o controlOptions, f format) error {
 	}
 	defer c.Close()
 	if o.command.Verb == blueapi.Resume {
-		if err := a.warnOfResume(ctx, c, o.yes); err != nil {
+		if err := a.warnOfResume(ctx, c, o, f); err != nil {
 			return err
 		}
 	}
@@ -136,12 +136,17 @@ How it ended is recorded nowhere.
 
 // warnOfResume says what a resume does, if there is a plan to resume, and asks at a
 // terminal whether to go on.
-func (a *app) warnOfResume(ctx context.Context, c *blueapi.Client, yes bool) error {
+func (a *app) warnOfResume(ctx context.Context, c *blueapi.Client, o controlOptions, f format) error {
 	state, err := c.WorkerState(ctx)
 	if err != nil {
-		return a.failed(ctx, c, "", err)
+		if a.ui.voice == asBlueapi {
+			return a.failed(ctx, c, "", err)
+		}
+		e := endOfControl(a.ui.voice, f, o.command, blueapi.ControlResult{}, unasked(ctx, o.command.Verb, err), ctx.Err() != nil)
+		e.msg += a.whyBroken(ctx, c, err)
+		return e
 	}
-	if state != blueapi.StatePaused || yes {
+	if state != blueapi.StatePaused || o.yes {
 		return nil // there is nothing to resume, which the command will say
 	}
 	a.ui.message("adamant: " + aboutResume[:len(aboutResume)-1])

@@ -113,7 +113,11 @@ func (a *app) reloadEnv(ctx context.Context, o envOptions, f format) error {
 	defer cancel()
 	before, err := inventoryOf(ctx, c)
 	if err != nil {
-		return endOfCall(a.ui.voice, "", err)
+		e := &blueapi.ReloadError{Reason: blueapi.ReloadUnreachable, Err: err}
+		if denied(refusal(err)) {
+			e.Reason = blueapi.ReloadDenied
+		}
+		return endOfReload(f, e, ctx.Err() != nil, "")
 	}
 	stop := a.ui.progress("the new environment")
 	env, err := c.Reload(limited, o.force)
