@@ -55,11 +55,19 @@ func (w *follower) comeAgain(
 	switch {
 	case r != nil:
 		return r, false, nil
-	case result.Word == blueapi.NotStarted && ctx.Err() == nil:
+	case result.Word == blueapi.NotStarted && ctx.Err() == nil && j.hasEnd(ctx, earlier.ID):
 		a.ui.note("plan %s was not started then", earlier.Plan)
 		return nil, true, nil
+	case result.Started && w.o.ground == background:
+		return nil, false, ending{out: startedText(result.TaskID, w.f)} // as the first time
 	}
 	return nil, false, a.endOfPast(ctx, w.client, t.run, w.f, w.o.timeout, result, err)
+}
+
+// hasEnd reports whether it is recorded how a run ended. Without that its key stays taken.
+func (j *runJournal) hasEnd(ctx context.Context, id string) bool {
+	run, err := j.find(ctx, id)
+	return err == nil && run.End() != nil
 }
 
 // otherThan says what tells a request apart from the earlier run that has its key; "" if

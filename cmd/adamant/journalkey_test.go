@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -52,5 +54,31 @@ func TestKeyIsForOneRun(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestKeyStaysTaken: of the run that has the key it turns out that it was not started, but
+// that cannot be recorded. Then the key is not tried again and again.
+func TestKeyStaysTaken(t *testing.T) {
+	t.Parallel()
+	_, url, c := simulated(t)
+	p := pastRunAt(t, url)
+	p.leave(t)
+	full := ownJournal(t)
+	o, err := full.Own(t.Context(), p.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.Close)
+	_ = full.Close()
+
+	var stderr bytes.Buffer
+	a := &app{ui: &ui{err: &stderr}}
+	j := a.keepRuns(c, p.journal, url, "dawn")
+	j.hold(p.id, o)
+	w := &follower{app: a, client: c, plan: "nap"}
+	r, free, err := w.comeAgain(t.Context(), j, p.run(t), blueapi.TaskRequest{Name: "nap", Params: json.RawMessage(`{"seconds":0}`)})
+	if e, ok := errors.AsType[ending](err); r != nil || free || !ok || e.status != statusNotStarted {
+		t.Errorf("free: %v, %v, %q", free, err, &stderr)
 	}
 }
