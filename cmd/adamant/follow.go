@@ -39,7 +39,7 @@ var (
 func (a *app) follower(c *blueapi.Client, plan string, o runOptions, f format) (*follower, error) {
 	w := &follower{app: a, client: c, plan: plan, o: o, f: f}
 	c.RunTrace = a.ui.observer(a.level).runs()
-	if o.ground == background {
+	if o.ground == background || o.dryRun {
 		return w, nil
 	}
 	broker, err := a.broker()

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal returns a terminal, and what somebody sees who looks at it.
+func openTerminal(t *testing.T) (terminal *os.File, seen func() string) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { screen.Close() })
+	fd := int(screen.Fd())
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80})
+	}
+	if err == nil {
+		terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty := newTTY(80, 24)
+	var reading sync.WaitGroup
+	reading.Go(func() { _, _ = io.Copy(tty, screen) }) // until the terminal is closed
+	return terminal, func() string {
+		terminal.Close()
+		reading.Wait()
+		return tty.text()
+	}
+}
+
+// TestDryRunAtTerminal: what would be submitted stays on the terminal, however long the
+// server takes.
+func TestDryRunAtTerminal(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	terminal, seen := openTerminal(t)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(3 * paintEvery)
+		w.Header().Set("X-Blueapi-Version", "1.21.1")
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"name": "nap", "description": null, "schema": {}}`)
+	}))
+	t.Cleanup(s.Close)
+	got := run(t.Context(), []string{"adamant", "-h", s.URL, "run", "nap", "-i", "cm12345-1", "--dry-run"}, newUI(terminal, terminal, terminal))
+	const want = `{"name":"nap","params":{},"instrument_session":"cm12345-1"}`
+	if text := seen(); got != statusDone || strings.TrimSpace(text) != want {
+		t.Errorf("exit status %d, %q", got, text)
+	}
+}
