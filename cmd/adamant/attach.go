@@ -49,10 +49,11 @@ func (a *app) comeBackCommand(name string, own bool) *cobra.Command {
 		Example: statusTable,
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atMost(cmd, args, 1); err != nil {
+			task, err := oneAtMost(cmd, args, "TASK")
+			if err != nil {
 				return err
 			}
-			return a.comeBack(cmd.Context(), firstOf(args), own, o, f)
+			return a.comeBack(cmd.Context(), task, own, o, f)
 		},
 	}
 	flags := cmd.Flags()
@@ -62,14 +63,6 @@ func (a *app) comeBackCommand(name string, own bool) *cobra.Command {
 	}
 	a.addOwn(flags, &f)
 	return cmd
-}
-
-// firstOf is the first of arguments, "" if there is none.
-func firstOf(args []string) string {
-	if len(args) == 0 {
-		return ""
-	}
-	return args[0]
 }
 
 // comeBack comes back to a run and follows it to its end.

@@ -49,7 +49,7 @@ they are deleted only if they are named, or all are meant.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.task, "task", "", "only the task of this `ID`, whoever's it is")
+	flags.Var((*taskOption)(&o.task), "task", "only the task of this `ID`, whoever's it is")
 	flags.BoolVar(&o.all, "all-pending", false, "all tasks that have not begun, whoever's they are; asks first")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "only say which tasks would be deleted")

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +17,12 @@ type controlOptions struct {
 	command blueapi.Command
 	yes     bool          // a resume needs no confirmation
 	timeout time.Duration // 0: as long as it takes
+}
+
+// isTaskID tells what can be nothing but the id of a task, which is a UUID (1.21).
+func isTaskID(s string) bool {
+	_, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
+	return err == nil && len(s) == 36 && strings.Count(s, "-") == 4
 }
 
 // controlTimeout is how long a command of adamant's own takes at most, besides
@@ -35,6 +44,9 @@ func (a *app) controlCommand(verb blueapi.Verb, v voice) *cobra.Command {
 			}
 			if err := atMost(cmd, args, most); err != nil {
 				return err
+			}
+			if len(args) > 0 && v == asAdamant && isTaskID(args[0]) {
+				return usageError{cmd, fmt.Sprintf("%s is the id of a task: write --task %[1]s. What is given without that is the reason.", args[0])}
 			}
 			if len(args) > 0 {
 				o.command.Reason = args[0]
@@ -68,7 +80,7 @@ Without --task it is meant for the run that you began from this machine and that
 has no end, if the worker has it or may yet start it; otherwise for the one that
 runs, and then it is said whose that is.`
 	cmd.Example = statusTable
-	flags.StringVar(&o.command.TaskID, "task", "", "the `ID` of the task that it is meant for (yours, or else the one that runs)")
+	flags.Var((*taskOption)(&o.command.TaskID), "task", "the `ID` of the task that it is meant for (yours, or else the one that runs)")
 	timeout := "give up after that (1m, and what --wait allows)"
 	if verb == blueapi.Resume {
 		cmd.Long = cmd.Short + ", and wait for its end.\n\n" + aboutResume + "\nAt a terminal you are asked whether to go on."

@@ -15,13 +15,14 @@ func (a *app) devicesCommand() *cobra.Command {
 		Short: "List the devices that plans can use, or show one",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atMost(cmd, args, 1); err != nil {
+			name, err := oneAtMost(cmd, args, "NAME")
+			switch {
+			case err != nil:
 				return err
-			}
-			if len(args) == 0 {
+			case name == "":
 				return a.listDevices(cmd.Context(), f)
 			}
-			return a.showDevice(cmd.Context(), args[0], f)
+			return a.showDevice(cmd.Context(), name, f)
 		},
 	}
 	a.addOwn(cmd.Flags(), &f)

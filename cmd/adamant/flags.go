@@ -174,6 +174,20 @@ func (f *float) Set(s string) error {
 func (f *float) String() string { return "" }
 func (f *float) Type() string   { return "FLOAT" }
 
+// taskOption is the id of a task. A script whose variable is empty is not to do to any task
+// what it meant for one.
+type taskOption string
+
+func (o *taskOption) Set(s string) error {
+	if s == "" {
+		return errors.New("it is empty")
+	}
+	*o = taskOption(s)
+	return nil
+}
+func (o *taskOption) String() string { return "" }
+func (o *taskOption) Type() string   { return "ID" }
+
 // duration is a time such as 90s or 10m.
 type duration time.Duration
 

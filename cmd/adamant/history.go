@@ -39,13 +39,14 @@ all commands that did. No server is asked.
 Kept are the runs of 90 days.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atMost(cmd, args, 1); err != nil {
+			task, err := oneAtMost(cmd, args, "TASK")
+			if err != nil {
 				return err
 			}
 			if o.limit < 1 {
 				return usageError{cmd, fmt.Sprintf("Invalid value for '--limit': %d is not in the range x>=1.", o.limit)}
 			}
-			return a.history(cmd.Context(), firstOf(args), o, f)
+			return a.history(cmd.Context(), task, o, f)
 		},
 	}
 	flags := cmd.Flags()

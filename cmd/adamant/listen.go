@@ -134,7 +134,7 @@ server or a broker.`,
 	}
 	flags := cmd.Flags()
 	flags.Var(&o.types, "type", strings.Join(eventKinds(), ", ")+", or the kind of a document, such as start or stop; may be given several times (all)")
-	flags.StringVar(&o.task, "task", "", "only events of the task with this `ID`")
+	flags.Var((*taskOption)(&o.task), "task", "only events of the task with this `ID`")
 	flags.StringVar(&o.record, "record", "", "add what is printed to a recording, `FILE`")
 	flags.StringVar(&o.replay, "replay", "", "play a recording, `FILE`, instead of listening")
 	flags.Float64Var(&o.speed, "speed", 1, "how much faster a recording is played; 0 is at once")

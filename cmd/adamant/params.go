@@ -86,6 +86,9 @@ func givenRequest(cmd *cobra.Command, args []string, o *runOptions) (r blueapi.T
 	if len(args) == 0 {
 		return r, usageError{cmd, "Missing argument 'NAME'."}
 	}
+	if err := notEmpty(cmd, args[0], "NAME"); err != nil {
+		return r, err
+	}
 	given, err := readParams(args[1:], cmd.InOrStdin())
 	if err != nil {
 		return r, usageError{cmd, fmt.Sprintf("Invalid value for '[PARAMETERS]...': Parameters %v", err)}

@@ -24,10 +24,11 @@ journal. If the plan has not ended the status is 9: 'adamant wait' waits for it.
 		Example: statusTable,
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atMost(cmd, args, 1); err != nil {
+			task, err := oneAtMost(cmd, args, "TASK")
+			if err != nil {
 				return err
 			}
-			return a.result(cmd.Context(), firstOf(args), f)
+			return a.result(cmd.Context(), task, f)
 		},
 	}
 	a.addOwn(cmd.Flags(), &f)

@@ -23,6 +23,9 @@ func (a *app) taskCommand() *cobra.Command {
 			if err := atMost(cmd, args, 1); err != nil {
 				return err
 			}
+			if err := notEmpty(cmd, args[0], "ID"); err != nil {
+				return err
+			}
 			c, err := a.client()
 			if err != nil {
 				return err

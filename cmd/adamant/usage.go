@@ -94,6 +94,23 @@ func atMost(cmd *cobra.Command, args []string, n int) error {
 	}
 }
 
+// oneAtMost returns the argument of a command that takes one at most, "" if there is none.
+// One that is empty, as a script's variable may be, is not taken for none.
+func oneAtMost(cmd *cobra.Command, args []string, name string) (string, error) {
+	if err := atMost(cmd, args, 1); err != nil || len(args) == 0 {
+		return "", err
+	}
+	return args[0], notEmpty(cmd, args[0], "["+name+"]")
+}
+
+// notEmpty refuses an argument that is empty.
+func notEmpty(cmd *cobra.Command, arg, name string) error {
+	if arg == "" {
+		return usageError{cmd, fmt.Sprintf("Invalid value for '%s': it is empty.", name)}
+	}
+	return nil
+}
+
 // flagNames is how click names an option: '-o' / '--output'.
 func flagNames(f *pflag.Flag) string {
 	if f.Shorthand == "" {

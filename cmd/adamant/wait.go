@@ -22,11 +22,12 @@ and an interrupt ends the waiting, not the plan.`,
 		Example: statusTable,
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atMost(cmd, args, 1); err != nil {
+			task, err := oneAtMost(cmd, args, "TASK")
+			if err != nil {
 				return err
 			}
 			a.ui.quiet = true
-			return a.waitFor(cmd.Context(), firstOf(args), timeout, f)
+			return a.waitFor(cmd.Context(), task, timeout, f)
 		},
 	}
 	flags := cmd.Flags()
