@@ -89,7 +89,18 @@ func givenRequest(cmd *cobra.Command, args []string, o *runOptions) (r blueapi.T
 	if err := notEmpty(cmd, args[0], "NAME"); err != nil {
 		return r, err
 	}
-	given, err := readParams(args[1:], cmd.InOrStdin())
+	var given params
+	read := make(chan error, 1)
+	go func() { // who types them, or a pipe, may never come to an end
+		var err error
+		given, err = readParams(args[1:], cmd.InOrStdin())
+		read <- err
+	}()
+	select {
+	case err = <-read:
+	case <-cmd.Context().Done():
+		return r, endOfInterrupt(asAdamant)
+	}
 	if err != nil {
 		return r, usageError{cmd, fmt.Sprintf("Invalid value for '[PARAMETERS]...': Parameters %v", err)}
 	}

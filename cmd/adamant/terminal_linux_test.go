@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -62,5 +64,37 @@ func TestDryRunAtTerminal(t *testing.T) {
 	const want = `{"name":"nap","params":{},"instrument_session":"cm12345-1"}`
 	if text := seen(); got != statusDone || strings.TrimSpace(text) != want {
 		t.Errorf("exit status %d, %q", got, text)
+	}
+}
+
+// TestInterruptWhileParamsAreRead: parameters that do not come to an end can be left.
+func TestInterruptWhileParamsAreRead(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "params")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	var typing sync.WaitGroup
+	typing.Go(func() {
+		w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // when it is read
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer w.Close()
+		interrupt()
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			t.Error("the interrupt is not heard")
+		}
+	})
+	defer typing.Wait()
+	defer close(ended)
+	stdout, stderr, got := runHere(ctx, "http://127.0.0.1:1", "run", "nap", "@"+pipe, "-i", "cm12345-1")
+	if got != statusInterrupted || stdout != "" || stderr != "adamant: interrupted\n" {
+		t.Errorf("exit status %d, stdout %q, stderr %q", got, stdout, stderr)
 	}
 }
