@@ -25,6 +25,7 @@ type follower struct {
 	ended  blueapi.Verb // the verb by which the user has ended the plan; 0 if none
 	asked  blueapi.Verb // the one that was sent for that, with whatever effect
 	paused bool
+	over   bool // the plan has ended
 	hungUp bool // the run hung on a connection that was closed
 }
 
@@ -79,6 +80,9 @@ func (w *follower) follow(ctx, limited context.Context, r *blueapi.Run) error {
 	}
 	quiet := w.hear(waiting, leave)
 	result, err := r.Wait(waiting)
+	if err == nil {
+		w.overNow()
+	}
 	leave(nil)
 	quiet()
 	switch why := context.Cause(waiting); {
@@ -204,6 +208,18 @@ func (w *follower) pausedNow(paused bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.paused = paused
+}
+
+func (w *follower) overNow() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+}
+
+func (w *follower) isOver() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.over
 }
 
 func (w *follower) setTask(task string) {

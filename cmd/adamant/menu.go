@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/adamant-go/adamant/blueapi"
 )
@@ -88,25 +89,41 @@ func (w *follower) menu(ctx context.Context, interrupts <-chan struct{}) (detach
 	}
 }
 
-// commandUnless sends a command, unless it is interrupted: then the user detaches.
+// commandLimit is how long a command may take to find out what it did, when its plan has
+// ended: an answer that was lost in an outage of a second is made up for by then.
+const commandLimit = 3 * time.Second
+
+// commandUnless sends a command, unless it is interrupted: then the user detaches. It ends
+// with the context, or soon after the plan.
 func (w *follower) commandUnless(ctx context.Context, command blueapi.Command, interrupts <-chan struct{}) (detach bool) {
 	limit := controlTimeout
 	if command.Verb == blueapi.Resume {
 		limit = 0 // it is answered when the plan has ended
 	}
-	ctx, cancel := withTimeout(ctx, limit, w.client.Wait)
+	commanding, cancel := withTimeout(context.WithoutCancel(ctx), limit, w.client.Wait)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.command(ctx, command)
+		w.command(commanding, command)
 	}()
-	select {
-	case <-interrupts:
-		cancel()
-		<-done
-		return true
-	case <-done:
-		return false
+	var late <-chan time.Time
+	for ended := ctx.Done(); ; {
+		select {
+		case <-ended:
+			if ended = nil; w.isOver() {
+				late = time.After(commandLimit)
+			} else {
+				cancel()
+			}
+		case <-late:
+			cancel()
+		case <-interrupts:
+			cancel()
+			<-done
+			return true
+		case <-done:
+			return false
+		}
 	}
 }
