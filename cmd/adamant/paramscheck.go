@@ -44,7 +44,15 @@ func (p params) forPlan(
 	s := schemaOf(plan.Schema)
 	for i, q := range p {
 		if q.texts != nil {
-			p[i] = param{name: q.name, json: json.RawMessage(dumps(s.property(q.name).read(q.texts), 0))}
+			value := dumps(s.property(q.name).read(q.texts), 0)
+			if !json.Valid([]byte(value)) { // 1e999 is infinite, which JSON has no number for
+				return nil, nil, ending{
+					msg: v.errorf("Incorrect parameters supplied\n    Invalid value %s for field %s: a number is too large",
+						pyQuote(strings.Join(q.texts, ", ")), q.name),
+					status: statusUsage,
+				}
+			}
+			p[i] = param{name: q.name, json: json.RawMessage(value)}
 		}
 	}
 	if noCheck {
