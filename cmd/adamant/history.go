@@ -36,7 +36,8 @@ With a TASK, or the id of a run, all steps of that run are shown, and the attemp
 of those of its calls that needed more than one; with --calls, the latest calls of
 all commands that did. No server is asked.
 
-Kept are the runs of 90 days.`,
+Kept are the runs of 90 days; of those without a key that have an end, the last
+10,000.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			task, err := oneAtMost(cmd, args, "TASK")
