@@ -334,7 +334,8 @@ func (p *gatewayRun) trouble() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.said) > 0 {
-		return errors.New(strings.TrimPrefix(strings.Join(p.said, "\n"), "adamant: "))
+		said := strings.TrimPrefix(strings.Join(p.said, "\n"), "adamant: ")
+		return errors.New(strings.TrimSuffix(said, orNoJournal)) // exec has no such option
 	}
 	if p.err == nil {
 		return errors.New("it ended by itself")

@@ -61,6 +61,9 @@ type adminFront struct {
 	where  config.Listener
 }
 
+// orNoJournal is advice for who starts a gateway, which exec does in its user's place.
+const orNoJournal = ", or add --no-journal"
+
 // open opens everything, or nothing.
 func (p *gatewayProcess) open(ctx context.Context) (err error) {
 	if p.log, err = p.app.openGatewayLog(p.plan); err != nil {
@@ -68,7 +71,7 @@ func (p *gatewayProcess) open(ctx context.Context) (err error) {
 	}
 	if !p.plan.NoJournal {
 		if p.journal, err = p.app.useJournal(ctx, journal.Open); err != nil {
-			return fmt.Errorf("nothing is served: the journal, without which a crash could lose a run, cannot be kept:\n    %s, or add --no-journal", journalTrouble(err))
+			return fmt.Errorf("nothing is served: the journal, without which a crash could lose a run, cannot be kept:\n    %s%s", journalTrouble(err), orNoJournal)
 		}
 	}
 	p.ended = make(chan error, 2*len(p.plan.Upstreams)+1)
