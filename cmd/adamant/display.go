@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"os"
 	"time"
 
 	"github.com/adamant-go/adamant/blueapi"
@@ -13,13 +15,24 @@ type display struct {
 }
 
 // display returns what shows a run: the table on stdout, unless that is for JSON, and
-// bars on a terminal.
+// bars on a terminal. There are none if the table goes to another program, such as tee:
+// where it is on the same terminal, bars would wipe it off.
 func (a *app) display(plan string, f format) display {
-	d := display{screen: newScreen(a.ui, plan, a.ui.voice == asAdamant)}
+	bars := a.ui.voice == asAdamant && (f == jsonText || !isPipe(a.ui.out))
+	d := display{screen: newScreen(a.ui, plan, bars)}
 	if f != jsonText {
 		d.table = newTable(d.screen.stdout(), time.Local)
 	}
 	return d
+}
+
+func isPipe(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0
 }
 
 // event shows an event.

@@ -98,3 +98,38 @@ func TestInterruptWhileParamsAreRead(t *testing.T) {
 		t.Errorf("exit status %d, stdout %q, stderr %q", got, stdout, stderr)
 	}
 }
+
+// TestBarsBesidePipe: bars would wipe off what another program prints to the terminal.
+func TestBarsBesidePipe(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	r, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer pipe.Close()
+	terminal, seen := openTerminal(t)
+	defer seen()
+	for _, tt := range []struct {
+		name string
+		out  *os.File
+		f    format
+		bars bool
+	}{
+		{"a terminal", terminal, compact, true},
+		{"a file", file, compact, true},
+		{"a pipe", pipe, compact, false},
+		{"a pipe, for JSON", pipe, jsonText, true},
+	} {
+		d := (&app{ui: newUI(terminal, tt.out, terminal)}).display("count", tt.f)
+		if bars := d.screen.stop != nil; bars != tt.bars {
+			t.Errorf("%s: bars %v", tt.name, bars)
+		}
+		d.close()
+	}
+}
