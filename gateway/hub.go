@@ -202,7 +202,7 @@ func (h *hub) event(e blueapi.Event) {
 			return
 		}
 		// From a pause on every event says complete.
-		ends = w.Task.Complete && (w.State == blueapi.StateIdle || w.State == blueapi.StatePanicked)
+		ends = e.TaskID != "" && w.Task.Complete && (w.State == blueapi.StateIdle || w.State == blueapi.StatePanicked)
 	}
 	switch {
 	case e.TaskID == "":

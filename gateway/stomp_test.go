@@ -537,6 +537,31 @@ func TestStompEnds(t *testing.T) {
 	}
 }
 
+// TestStompNameless: what is said about the end of a task without naming it is passed on,
+// and nothing is made of it.
+func TestStompNameless(t *testing.T) {
+	inStomp(t, nil, func(t *testing.T, w *world) {
+		e := newEar(w)
+		said := `{"state":"IDLE","task_status":{"task_id":"","result":null,"task_complete":true,"task_failed":false},"errors":[],"warnings":[]}`
+		conn, err := (&stomp.Client{Address: "broker.sim:61613", Dial: w.DialBroker}).Connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.Send(t.Context(), topic, []byte(said)); err != nil {
+			t.Fatal(err)
+		}
+		id := w.caller.submit(nap)
+		w.caller.start(id)
+		if !e.endOf(id, 5*time.Second) {
+			t.Error("no end")
+		}
+		if got := e.heard(); string(got[0].body) != said {
+			t.Errorf("told: %s", got[0].body)
+		}
+	})
+}
+
 // TestStompRefuses: callers only listen, to what there is, and may have to log in.
 func TestStompRefuses(t *testing.T) {
 	for name, tc := range map[string]struct{ send, want string }{
