@@ -136,6 +136,8 @@ func (s *Session) supervise(leaving, life context.Context) error {
 			heard, err = s.stay(leaving, life, conn)
 		case refused(err):
 			refusals++
+		default: // a broker that was shutting down is starting next
+			refusals = 0
 		}
 		switch {
 		case leaving.Err() != nil:

@@ -224,6 +224,21 @@ func TestSessionRefused(t *testing.T) {
 			}
 		})
 	})
+	t.Run("at its shutdown and its start", func(t *testing.T) {
+		inLab(t, func(t *testing.T, l *lab) {
+			l.broker.Inject(stomp.When(stomp.Receives("CONNECT"), stomp.First(1, stomp.Refuse("Bad CONNECT", "not now"))))
+			s := l.client.Open(t.Context(), events)
+			time.Sleep(100 * time.Millisecond)
+			l.net.Set(memnet.Refuse)
+			time.Sleep(10 * second)
+			l.broker.Inject(stomp.When(stomp.Receives("CONNECT"), stomp.First(1, stomp.Refuse("Bad CONNECT", "not yet"))))
+			l.net.Set(memnet.Healthy)
+			if err := s.Subscribed(t.Context()); err != nil {
+				t.Error(err)
+			}
+			s.Close()
+		})
+	})
 	for refusals, ends := range map[int]bool{4: false, 5: true} {
 		t.Run(fmt.Sprintf("%d later", refusals), func(t *testing.T) {
 			inLab(t, func(t *testing.T, l *lab) {
