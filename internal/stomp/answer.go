@@ -63,7 +63,7 @@ func serverHeartBeat(header string) (send, receive time.Duration, ok bool) {
 	x, y, ok := strings.Cut(header, ",")
 	a, err1 := contentLength(x)
 	b, err2 := contentLength(y)
-	if !ok || err1 != nil || err2 != nil {
+	if !ok || err1 != nil || err2 != nil || a > maxHeartBeat || b > maxHeartBeat {
 		return 0, 0, false
 	}
 	seconds := func(ms int) time.Duration {

@@ -161,6 +161,9 @@ func (c *Client) connectFrame() *Frame {
 // 1.2.
 var ErrVersion = errors.New("stomp: the broker speaks neither STOMP 1.1 nor 1.2")
 
+// maxHeartBeat is a month, in milliseconds: more is nonsense, and would overflow.
+const maxHeartBeat = 31 * 24 * 3600 * 1000
+
 // negotiated returns how often each side has agreed to be heard at least; zero
 // means never. It follows "Heart-beating" in the specification: each direction
 // takes the longer of what one side can do and the other wants.
@@ -170,8 +173,7 @@ func negotiated(own time.Duration, header string) (send, receive time.Duration, 
 		x, y, ok := strings.Cut(header, ",")
 		a, err1 := contentLength(x)
 		b, err2 := contentLength(y)
-		const month = 31 * 24 * 3600 * 1000 // more is nonsense, and would overflow
-		if !ok || err1 != nil || err2 != nil || a > month || b > month {
+		if !ok || err1 != nil || err2 != nil || a > maxHeartBeat || b > maxHeartBeat {
 			return 0, 0, malformed("heart-beat of CONNECTED is not two numbers")
 		}
 		can, want = time.Duration(a)*time.Millisecond, time.Duration(b)*time.Millisecond

@@ -108,11 +108,12 @@ func TestServer(t *testing.T) {
 func TestServerRefuses(t *testing.T) {
 	const connect = "CONNECT\naccept-version:1.2\nlogin:guest\npasscode:secret\n\n\x00"
 	for sent, want := range map[string]string{
-		"SUBSCRIBE\nid:1\ndestination:/x\n\n\x00":                                         "Illegal command",
-		"CONNECT\naccept-version:1.0\nlogin:guest\npasscode:secret\n\n\x00":               "Version mismatch",
-		"CONNECT\naccept-version:1.2\nlogin:guest\npasscode:wrong\n\n\x00":                "Bad CONNECT",
-		"CONNECT\naccept-version:1.2\nlogin:guest\n\n\x00":                                "Bad CONNECT",
-		"CONNECT\naccept-version:1.2\nlogin:guest\npasscode:secret\nheart-beat:x\n\n\x00": "Invalid heart-beat header",
+		"SUBSCRIBE\nid:1\ndestination:/x\n\n\x00":                                                        "Illegal command",
+		"CONNECT\naccept-version:1.0\nlogin:guest\npasscode:secret\n\n\x00":                              "Version mismatch",
+		"CONNECT\naccept-version:1.2\nlogin:guest\npasscode:wrong\n\n\x00":                               "Bad CONNECT",
+		"CONNECT\naccept-version:1.2\nlogin:guest\n\n\x00":                                               "Bad CONNECT",
+		"CONNECT\naccept-version:1.2\nlogin:guest\npasscode:secret\nheart-beat:x\n\n\x00":                "Invalid heart-beat header",
+		"CONNECT\naccept-version:1.2\nlogin:guest\npasscode:secret\nheart-beat:0,10000000000000\n\n\x00": "Invalid heart-beat header",
 		connect + connect: "Illegal command",
 		connect + "SUBSCRIBE\ndestination:" + events + "\n\n\x00":                                                          "Missing header",
 		connect + "SUBSCRIBE\nid:1\ndestination:/topic/x\n\n\x00":                                                          "Unknown destination",
