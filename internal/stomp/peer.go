@@ -204,7 +204,7 @@ func (p *Peer) postFrame(f *Frame) {
 	if err != nil { // it quotes the peer, who sent what cannot be sent back
 		b, _ = errorFrame("Bad frame", "").Append(nil, p.version)
 		p.post(outgoing{frame: append(b, '\n')})
-		p.last = true
+		p.leave()
 		return
 	}
 	p.post(outgoing{frame: append(b, '\n')})
@@ -217,12 +217,28 @@ func (p *Peer) wake() {
 	}
 }
 
+// leave has the connection closed when what is queued was written, with the lock held. The
+// deadline ends a write to a peer that does not read, and a handshake of TLS that a write
+// waits for.
+func (p *Peer) leave() {
+	p.last = true
+	_ = p.nc.SetDeadline(time.Now().Add(lastWords)) // if it fails, so does writing
+	p.wake()
+}
+
+// leaves reports whether the connection is to be closed.
+func (p *Peer) leaves() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
 // refuse tells the peer why its connection ends.
 func (p *Peer) refuse(message, detail string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.postFrame(errorFrame(message, detail))
-	p.last = true
+	p.leave()
 	return false
 }
 
@@ -341,8 +357,7 @@ func (p *Peer) handle(f *Frame) bool {
 		p.postFrame(&Frame{Command: "RECEIPT", Headers: []Header{{"receipt-id", receipt}}})
 	}
 	if f.Command == "DISCONNECT" {
-		p.last = true
-		p.wake()
+		p.leave()
 	}
 	return !p.last
 }
@@ -423,9 +438,6 @@ func (p *Peer) write() {
 		out, last, beats, version := p.out, p.last, p.beats, p.version
 		p.out = spare
 		p.mu.Unlock()
-		if last {
-			_ = p.nc.SetWriteDeadline(time.Now().Add(lastWords)) // if it fails, so does writing
-		}
 		if !p.writeAll(out, &buf, version) || last {
 			return
 		}
@@ -463,6 +475,9 @@ func (p *Peer) writeAll(out []outgoing, scratch *[]byte, v Version) bool {
 		}
 		if *scratch = buf; cap(buf) > 2*writeSize { // one large message shall not be kept for ever
 			*scratch = nil
+		}
+		if p.leaves() { // who reads on, however slowly, gets it all
+			_ = p.nc.SetDeadline(time.Now().Add(lastWords)) // if it fails, so does writing
 		}
 		if _, err := p.nc.Write(buf); err != nil {
 			return false

@@ -63,7 +63,8 @@ const (
 	defaultMaxPeers       = 256
 	defaultServerBacklog  = 32 << 20
 	defaultConnectTimeout = 10 * time.Second
-	// lastWords is how long a peer may take to read why its connection ends.
+	// lastWords is how long a peer may take to read a part of what waits for it when its
+	// connection is to end.
 	lastWords = 5 * time.Second
 )
 

@@ -1,6 +1,7 @@
 package stomp_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -243,6 +244,63 @@ func TestServerCatchesUp(t *testing.T) {
 		}
 		if s.subs[0].Peer().Cut() || !s.subs[1].Peer().Cut() {
 			t.Error("it was cut off, or one that does not read is not")
+		}
+	})
+}
+
+// TestServerLastWords: who does not read why its connection ends is cut off soon, whether
+// it has stopped reading before, or never begins with TLS.
+func TestServerLastWords(t *testing.T) {
+	ended := func(s *stage, conn net.Conn, within time.Duration) {
+		s.Helper()
+		begun := time.Now()
+		for _, err := conn.Write([]byte{'\n'}); err == nil; _, err = conn.Write([]byte{'\n'}) {
+			if time.Sleep(100 * time.Millisecond); time.Since(begun) > within {
+				s.Fatalf("it is still there after %v", within)
+			}
+		}
+	}
+	for _, last := range []string{"DISCONNECT\nreceipt:bye\n\n\x00", "GARBAGE\n\n\x00"} {
+		onStage(t, nil, func(s *stage) {
+			conn, err := s.net.DialContext(s.Context(), "tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, "CONNECT\naccept-version:1.1\n\n\x00SUBSCRIBE\nid:0\ndestination:"+events+"\n\n\x00")
+			time.Sleep(time.Second)
+			s.send(strings.Repeat("x", 10<<20), 1) // more than the network takes
+			time.Sleep(time.Second)
+			_, _ = io.WriteString(conn, last)
+			ended(s, conn, 6*time.Second)
+		})
+	}
+	onStage(t, func(s *stage) { s.MaxPeers = 1 }, func(s *stage) {
+		const secure = "broker.example:61614"
+		l, err := s.net.Listen(secure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, _ := certificate(t, "broker.example")
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}})) }()
+		var conns [2]net.Conn
+		for i := range conns {
+			if conns[i], err = s.net.DialContext(s.Context(), "tcp", secure); err != nil {
+				t.Fatal(err)
+			}
+			defer conns[i].Close()
+		}
+		for i, within := range []time.Duration{10 * time.Second, 5 * time.Second} {
+			_ = conns[i].SetReadDeadline(time.Now().Add(time.Hour))
+			begun := time.Now()
+			if _, err := conns[i].Read(make([]byte, 1)); time.Since(begun) > within+time.Second {
+				t.Errorf("connection %d ended after %v: %v", i, time.Since(begun), err)
+			}
+		}
+		s.Close()
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
 		}
 	})
 }
