@@ -248,13 +248,13 @@ func (h *hub) keep(t told) {
 	}
 	old := func(kept told) bool { return t.at.Sub(kept.at) > keepFor }
 	h.history = append(h.history, t)
-	h.bytes += len(t.message.Body)
+	h.bytes += t.message.Size()
 	n := 0
 	for ; n < len(h.history) && (h.bytes > keepBytes || old(h.history[n])); n++ {
 		if h.history[n].ends != nil {
 			h.ends = append(h.ends, h.history[n])
 		}
-		h.bytes -= len(h.history[n].message.Body)
+		h.bytes -= h.history[n].message.Size()
 		h.forgotten = h.history[n].message.Number
 		h.history[n] = told{}
 	}

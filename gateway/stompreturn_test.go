@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -66,6 +67,44 @@ func TestStompComesAgain(t *testing.T) {
 			t.Errorf("%d ends", n)
 		}
 		if s := w.gateway.Status().Stomp; s.Replayed == 0 || s.Gaps != 0 || s.Callers != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestStompMuchMissed: a caller that comes back gets all that it has missed and is kept,
+// though it takes its time to read.
+func TestStompMuchMissed(t *testing.T) {
+	inStomp(t, nil, func(t *testing.T, w *world) {
+		const n = 36 // of a million bytes
+		conn, err := w.DialBroker(t.Context(), "tcp", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		e := newEar(w)
+		e.conn.Close()
+		<-e.done
+		all := []byte("CONNECT\naccept-version:1.2\n\n\x00")
+		for k := range n {
+			all = fmt.Appendf(all, "SEND\ndestination:"+topic+"\n\n{\"name\":\"event\",\"doc\":{\"n\":%1000000d}}\x00", k)
+		}
+		if _, err := conn.Write(all); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		e = connectEar(w)
+		defer e.conn.Close()
+		e.send(subscribe)
+		time.Sleep(time.Second) // all of it waits
+		go e.listen()
+		time.Sleep(time.Second)
+		e.mu.Lock()
+		if got := len(e.frames) - 1; got != n { // without CONNECTED
+			t.Errorf("%d of %d", got, n)
+		}
+		e.mu.Unlock()
+		if s := w.gateway.Status().Stomp; s.Cut > 0 || s.Gaps > 0 {
 			t.Errorf("%+v", s)
 		}
 	})

@@ -70,12 +70,20 @@ type outgoing struct {
 	frame   []byte // if it is no message
 }
 
+// frameHead is what is a subscriber's own of a frame, and its place in the queue.
+const frameHead = 160
+
 func (o *outgoing) size() int {
-	const head = 160 // what is a subscriber's own, and the place in the queue
 	if o.message == nil {
-		return head + len(o.frame)
+		return frameHead + len(o.frame)
 	}
-	return head + len(o.message.tail[0])
+	return o.message.Size()
+}
+
+// Size is what a message counts for in a Backlog, in bytes.
+func (m *Message) Size() int {
+	m.encode()
+	return frameHead + len(m.tail[0])
 }
 
 // writeSize is how much is put together for one write.
