@@ -79,6 +79,7 @@ func (g *Gateway) ServeStomp(l net.Listener) error {
 type place struct {
 	began    int64 // what was told up to this number it has not got
 	first    bool  // it is the first of its connection
+	settled  bool  // a subscription of the connection was given up: it has gone on from where it was
 	returned bool  // it was here before, or may have been at another gateway
 }
 
@@ -134,7 +135,7 @@ func (h *hub) subscribe(s *stomp.Subscriber) error {
 		mine.began, from, ends = connection.began, connection.began, connection.began
 	}
 	connection.first = false
-	if l, ok := h.placeOf(s, now); ok {
+	if l, ok := h.placeOf(s, now); ok && !connection.settled {
 		mine.began, from, ends = l.began, l.got, l.began
 		connection.returned = true
 		if from < h.forgotten {
@@ -177,6 +178,9 @@ func (h *hub) unsubscribe(s *stomp.Subscriber) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.subs, s)
+	if connection := h.peers[s.Peer()]; connection != nil {
+		connection.settled = true
+	}
 }
 
 // farewell is how long a caller that takes leave has to wait for the answer. If a plan was

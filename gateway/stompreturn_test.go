@@ -110,6 +110,27 @@ func TestStompMuchMissed(t *testing.T) {
 	})
 }
 
+// TestStompSubscribesAgain: who has come back, and subscribes a second time in the same
+// connection, is not told again what it was.
+func TestStompSubscribesAgain(t *testing.T) {
+	inStomp(t, nil, func(t *testing.T, w *world) {
+		time.Sleep(time.Minute) // the gateway is not young any more
+		e := newEar(w)
+		e.conn.Close()
+		<-e.done
+		id := w.caller.submit(task("many_events", `{"n":2}`))
+		w.caller.start(id)
+		time.Sleep(5 * time.Second)
+		e = newEar(w)
+		e.send("UNSUBSCRIBE\nid:0\n\n\x00")
+		e.subscribe()
+		time.Sleep(time.Second)
+		if got := words(e.heard(), ""); got != "RUNNING, start, descriptor, event, event, stop, IDLE, IDLE complete" {
+			t.Errorf("told: %s", got)
+		}
+	})
+}
+
 // TestStompNeighbours: a caller that has lost its connection is told the end, though
 // others, who look alike, have come from the same machine meanwhile, and were lost too.
 func TestStompNeighbours(t *testing.T) {
