@@ -241,8 +241,7 @@ func TestRealStreamEnd(t *testing.T) {
 	name, topic := realStream(t, c)
 	p := publish(t, c)
 	for range 10 {
-		p.next(topic, 3000)
-		time.Sleep(300 * time.Millisecond) // in which RabbitMQ writes them, in some chunks
+		p.settled(topic, 3000) // RabbitMQ has written them, in some chunks
 		s := c.OpenStream(t.Context(), name, topic)
 		if err := s.Subscribed(t.Context()); err != nil {
 			t.Fatal(err)
