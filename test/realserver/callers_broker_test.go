@@ -28,7 +28,10 @@ type brokerFault struct {
 func brokerFaults() []brokerFault {
 	// inPlan calls f when the plan has been asked to start, half a second later.
 	inPlan := func(l *line, f func()) {
-		l.proxy.Before(http.MethodPut, "/worker/task", func() { time.AfterFunc(500*time.Millisecond, f) })
+		l.proxy.Before(http.MethodPut, "/worker/task", func() {
+			l.befalls.Add(1)
+			time.AfterFunc(500*time.Millisecond, func() { defer l.befalls.Done(); f() })
+		})
 	}
 	away := func(d time.Duration) func(*testing.T, *line) {
 		return func(t *testing.T, l *line) {
@@ -91,6 +94,7 @@ func (f brokerFault) try(t *testing.T, l *line, c caller) string {
 	}
 	outcome, took := c.ask(t, l, plan{"append_line", map[string]any{"path": file, "line": "x", "seconds": 2}}, patience)
 	if f.spoils {
+		l.befalls.Wait() // a broker that is still stopping is not started
 		if err := l.server.BrokerStart(); err != nil {
 			t.Fatal(err)
 		}

@@ -31,6 +31,7 @@ type line struct {
 	url     string            // where callers find the server
 	stomp   string            // and the broker, host:port
 	late    time.Duration     // how late a request may come to the server
+	befalls sync.WaitGroup    // what happens to it by itself
 }
 
 // throughWhat is what THROUGH says.
