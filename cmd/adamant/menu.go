@@ -107,17 +107,14 @@ func (w *follower) commandUnless(ctx context.Context, command blueapi.Command, i
 		defer close(done)
 		w.command(commanding, command)
 	}()
-	var late <-chan time.Time
 	for ended := ctx.Done(); ; {
 		select {
 		case <-ended:
 			if ended = nil; w.isOver() {
-				late = time.After(commandLimit)
+				defer time.AfterFunc(commandLimit, cancel).Stop()
 			} else {
 				cancel()
 			}
-		case <-late:
-			cancel()
 		case <-interrupts:
 			cancel()
 			<-done
